@@ -1,0 +1,157 @@
+//! Settings that the API and the workers share: flags or environment, the same names everywhere.
+
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+use crate::topology::Topology;
+
+/// Where the broker is.
+#[derive(Debug, Clone, Args)]
+pub struct BrokerConfig {
+    /// RabbitMQ's address, or `embedded` for a broker inside this process.
+    #[arg(
+        long,
+        env = "BUZZER_BROKER",
+        hide_env_values = true,
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
+    )]
+    pub broker: BrokerAddress,
+
+    /// What the names of all exchanges and queues begin with.
+    #[arg(long, env = "BUZZER_PREFIX", default_value = "buzzer", value_parser = prefix)]
+    pub prefix: String,
+}
+
+impl BrokerConfig {
+    pub fn topology(&self) -> Topology {
+        Topology::new(&self.prefix)
+    }
+}
+
+/// Which broker.
+#[derive(Clone, PartialEq, Eq)]
+pub enum BrokerAddress {
+    /// In this process.
+    Embedded,
+    /// RabbitMQ, at an `amqp://` or `amqps://` URL. Holds a password: it is never printed.
+    Amqp(url::Url),
+}
+
+impl BrokerAddress {
+    /// The address without its password.
+    pub fn redacted(&self) -> String {
+        match self {
+            Self::Embedded => "embedded".into(),
+            Self::Amqp(url) => format!(
+                "{}://{}:{}{}",
+                url.scheme(),
+                url.host_str().unwrap_or_default(),
+                url.port().unwrap_or(if url.scheme() == "amqps" { 5671 } else { 5672 }),
+                url.path()
+            ),
+        }
+    }
+}
+
+impl std::fmt::Debug for BrokerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.redacted())
+    }
+}
+
+impl FromStr for BrokerAddress {
+    type Err = InvalidBroker;
+
+    fn from_str(text: &str) -> Result<Self, InvalidBroker> {
+        if text == "embedded" {
+            return Ok(Self::Embedded);
+        }
+        let url = url::Url::parse(text).map_err(|_| InvalidBroker)?;
+        match (url.scheme(), url.host_str()) {
+            ("amqp" | "amqps", Some(_)) => Ok(Self::Amqp(url)),
+            _ => Err(InvalidBroker),
+        }
+    }
+}
+
+/// A text that names no broker. Does not repeat the text, which may hold a password.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("expected `embedded` or a URL like amqp://user:password@host:5672/%2f")]
+pub struct InvalidBroker;
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogConfig {
+    /// What is logged: a level, or a filter like `info,buzzer_api=debug`.
+    #[arg(long, env = "BUZZER_LOG", default_value = "info")]
+    pub log: String,
+
+    /// How a line of the log looks.
+    #[arg(long, env = "BUZZER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A number of bytes. Written like `1MiB`, `512KiB`, `100000`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub usize);
+
+impl FromStr for ByteSize {
+    type Err = InvalidByteSize;
+
+    fn from_str(text: &str) -> Result<Self, InvalidByteSize> {
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let unit = match &text[digits.len()..] {
+            "" | "B" => 1,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            _ => return Err(InvalidByteSize(text.into())),
+        };
+        let count: usize = digits.trim().parse().map_err(|_| InvalidByteSize(text.into()))?;
+        count.checked_mul(unit).map(Self).ok_or_else(|| InvalidByteSize(text.into()))
+    }
+}
+
+/// A text that is no number of bytes.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0:?} is not a size, like 1MiB, 512KiB or 100000")]
+pub struct InvalidByteSize(String);
+
+fn prefix(text: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.');
+    if !text.is_empty() && text.len() <= 50 && text.bytes().all(good) {
+        Ok(text.into())
+    } else {
+        Err("a prefix is 1 to 50 characters of a-z, 0-9, '.', '_' and '-'".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broker_is_embedded_or_amqp() {
+        assert_eq!("embedded".parse::<BrokerAddress>().unwrap(), BrokerAddress::Embedded);
+        assert!("http://localhost".parse::<BrokerAddress>().is_err());
+        let address: BrokerAddress = "amqp://api:s3cret@mq:5673/%2f".parse().unwrap();
+        assert_eq!(format!("{address:?}"), "amqp://mq:5673/%2f");
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!("1MiB".parse::<ByteSize>().unwrap().0, 1_048_576);
+        assert_eq!("100000".parse::<ByteSize>().unwrap().0, 100_000);
+        assert!("1MB".parse::<ByteSize>().is_err());
+        assert!("".parse::<ByteSize>().is_err());
+    }
+}

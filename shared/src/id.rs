@@ -1,0 +1,189 @@
+//! Names of single things: a job, one sending-out of it, a worker, a tenant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::time::Time;
+
+/// A job. A UUIDv7: its first 48 bits are the millisecond in which the job was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// A new id for a job accepted at `now`. Ids of one process rise, also within a millisecond.
+    pub fn new(now: Time) -> Self {
+        static CONTEXT: std::sync::Mutex<uuid::ContextV7> = std::sync::Mutex::new(uuid::ContextV7::new());
+        let millis = now.as_millis().max(0).unsigned_abs();
+        let nanos = u32::try_from(millis % 1000).unwrap_or_default() * 1_000_000;
+        Self(Uuid::new_v7(uuid::Timestamp::from_unix(&CONTEXT, millis / 1000, nanos)))
+    }
+
+    /// The bytes a store keeps.
+    pub fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+
+    /// When the job was accepted, as its id says. `None` for a UUID of another version.
+    pub fn accepted_at(&self) -> Option<Time> {
+        let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
+        let seconds = i64::try_from(seconds).ok()?;
+        Some(Time::from_millis(seconds * 1000 + i64::from(nanos / 1_000_000)))
+    }
+}
+
+impl From<Uuid> for JobId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for JobId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Uuid::try_parse(text).map(Self).map_err(|_| InvalidId { text: text.into(), expected: "a UUID" })
+    }
+}
+
+/// One sending-out of a job, written `{job}/{dispatch}`; the `message_id` of its request and of its outcome.
+///
+/// `dispatch` rises by one whenever the job is claimed for sending. It is the fence: a failure counts only when it
+/// comes from the current dispatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RunId {
+    pub job: JobId,
+    pub dispatch: u32,
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.job, self.dispatch)
+    }
+}
+
+impl FromStr for RunId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = || InvalidId { text: text.into(), expected: "{job}/{dispatch}" };
+        let (job, dispatch) = text.split_once('/').ok_or_else(invalid)?;
+        Ok(Self { job: job.parse().map_err(|_| invalid())?, dispatch: dispatch.parse().map_err(|_| invalid())? })
+    }
+}
+
+impl Serialize for RunId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RunId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One worker process, from its start to its end. A restarted worker is another worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct WorkerId(Uuid);
+
+impl WorkerId {
+    /// A new id for a worker started at `now`.
+    pub fn new(now: Time) -> Self {
+        Self(JobId::new(now).0)
+    }
+
+    /// The bytes a store keeps.
+    pub fn as_uuid(&self) -> &Uuid {
+        &self.0
+    }
+}
+
+impl From<Uuid> for WorkerId {
+    fn from(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for WorkerId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        Uuid::try_parse(text).map(Self).map_err(|_| InvalidId { text: text.into(), expected: "a UUID" })
+    }
+}
+
+/// Whose a job is. Without keys there is one tenant: [`Tenant::default`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Tenant(String);
+
+impl Tenant {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for Tenant {
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
+impl From<String> for Tenant {
+    fn from(name: String) -> Self {
+        Self(name)
+    }
+}
+
+/// A text that is not the id it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is not {expected}")]
+pub struct InvalidId {
+    text: String,
+    expected: &'static str,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_id_knows_its_millisecond() {
+        let now = Time::from_millis(1_795_000_000_123);
+        assert_eq!(JobId::new(now).accepted_at(), Some(now));
+    }
+
+    #[test]
+    fn job_ids_of_one_millisecond_rise() {
+        let now = Time::from_millis(1_795_000_000_123);
+        let ids: Vec<_> = (0..1000).map(|_| JobId::new(now)).collect();
+        assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn a_run_id_is_read_back_as_written() {
+        let run = RunId { job: JobId::new(Time::from_millis(1)), dispatch: 7 };
+        assert_eq!(run.to_string().parse(), Ok(run));
+        assert!("7".parse::<RunId>().is_err());
+        assert!(format!("{}/-1", run.job).parse::<RunId>().is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! What sort of work a job is, and what a worker says about it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::retry::RetryPolicy;
+use crate::time::Span;
+
+/// The name of a sort of work, like `image.transform`.
+///
+/// `[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*`, at most 100 characters, so that it can stand in a URL, in the name of a queue
+/// and in a routing key as it is. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Kind(Arc<str>);
+
+impl Kind {
+    pub const PATTERN: &'static str = r"^[a-z][a-z0-9_-]*(\.[a-z0-9_-]+)*$";
+    pub const MAX_LEN: usize = 100;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<str> for Kind {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Kind {
+    type Err = InvalidKind;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKind> {
+        let word =
+            |part: &str| !part.is_empty() && part.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'));
+        let valid = text.len() <= Self::MAX_LEN
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && text.split('.').all(word);
+        if valid { Ok(Self(text.into())) } else { Err(InvalidKind(text.into())) }
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Kind {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Kind".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": Self::PATTERN,
+            "maxLength": Self::MAX_LEN,
+            "description": "The name of a sort of work",
+            "examples": ["echo", "http.request"],
+        })
+    }
+}
+
+/// A text that cannot name a kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0:?} cannot name a kind: use words of a-z, 0-9, _ and - joined by dots, a letter first, at most 100 characters"
+)]
+pub struct InvalidKind(String);
+
+/// What a worker tells about a kind that it runs. From it come the queue, the validation and the documents.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct KindSpec {
+    pub name: Kind,
+    /// A few words, for lists.
+    pub title: String,
+    /// What it does, in Markdown.
+    pub description: String,
+    /// JSON Schema (2020-12) of the input.
+    pub input_schema: serde_json::Value,
+    /// JSON Schema (2020-12) of the output.
+    pub output_schema: serde_json::Value,
+    /// An input that works.
+    #[serde(default)]
+    pub example: Option<serde_json::Value>,
+    pub retry: RetryPolicy,
+    /// How long one run may take.
+    pub timeout: Span,
+    /// How many runs this worker takes on at a time.
+    pub slots: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_dotted_words() {
+        for good in ["echo", "http.request", "a-b_c.9.d", "x"] {
+            assert!(good.parse::<Kind>().is_ok(), "{good}");
+        }
+        let long = "a".repeat(101);
+        for bad in ["", ".", "Echo", "9a", "a..b", "a.", "a b", "_a", "a/b", "ä", long.as_str()] {
+            assert!(bad.parse::<Kind>().is_err(), "{bad}");
+        }
+    }
+}

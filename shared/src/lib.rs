@@ -1,0 +1,21 @@
+//! What Buzzer's API and workers must agree on, and nothing else.
+//!
+//! In reading order: the words ([`id`], [`kind`], [`job`], [`time`], [`retry`], [`problem`]), what is said with them
+//! ([`message`]), where it travels ([`topology`]), how it gets there ([`broker`]), and what every process of ours
+//! does the same way ([`config`], [`telemetry`], [`shutdown`]).
+
+pub mod id;
+pub mod job;
+pub mod kind;
+pub mod problem;
+pub mod retry;
+pub mod time;
+
+pub mod message;
+pub mod topology;
+
+pub mod broker;
+
+pub mod config;
+pub mod shutdown;
+pub mod telemetry;

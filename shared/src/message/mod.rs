@@ -1,0 +1,137 @@
+//! What travels between the API and the workers.
+//!
+//! The body of a message is the bare input or output, so that it has the kind's own schema; all else stands in
+//! properties and headers. Nothing that a user controls goes into a header.
+//!
+//! [`Request`] goes out, [`Outcome`] and [`Signal`] come back, [`Announce`] and [`Beat`] tell of workers, [`Control`]
+//! goes to all of them. Each is made into a [`Message`] and read back from one; the broker knows only the latter.
+
+mod control;
+mod outcome;
+mod pulse;
+mod request;
+mod signal;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use control::Control;
+pub use outcome::{Outcome, Retry, RunResult};
+pub use pulse::{Announce, Beat, Pulse};
+pub use request::Request;
+pub use signal::{Signal, SignalBody};
+
+pub const JSON: &str = "application/json";
+
+/// A message as a broker carries it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Message {
+    /// What sort of message, with its version: `buzzer.request.v1`.
+    pub r#type: String,
+    /// At most 255 bytes, as AMQP has it; so are the next two.
+    pub message_id: Option<String>,
+    pub correlation_id: Option<String>,
+    pub content_type: String,
+    /// Who published it, vouched for by the broker.
+    pub user_id: Option<String>,
+    /// The broker drops the message when nobody took it for so long.
+    pub expiration: Option<Duration>,
+    /// 0 to 31, higher first, where the broker can.
+    pub priority: Option<u8>,
+    pub headers: Vec<(Cow<'static, str>, Header)>,
+    pub body: Bytes,
+}
+
+/// The value of a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Header {
+    Text(String),
+    Int(i64),
+    Bool(bool),
+}
+
+impl From<&str> for Header {
+    fn from(text: &str) -> Self {
+        Header::Text(text.into())
+    }
+}
+
+impl From<u32> for Header {
+    fn from(number: u32) -> Self {
+        Header::Int(number.into())
+    }
+}
+
+impl From<Duration> for Header {
+    /// In milliseconds.
+    fn from(length: Duration) -> Self {
+        Header::Int(i64::try_from(length.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl Message {
+    fn header(&self, name: &str) -> Option<&Header> {
+        self.headers.iter().find(|(own, _)| own == name).map(|(_, value)| value)
+    }
+
+    fn text(&self, name: &'static str) -> Result<&str, Unreadable> {
+        match self.header(name) {
+            Some(Header::Text(text)) => Ok(text),
+            Some(_) => Err(Unreadable::Header { name, expected: "a text" }),
+            None => Err(Unreadable::Missing(name)),
+        }
+    }
+
+    fn number<N: TryFrom<i64>>(&self, name: &'static str) -> Result<N, Unreadable> {
+        match self.header(name) {
+            Some(Header::Int(number)) => {
+                N::try_from(*number).map_err(|_| Unreadable::Header { name, expected: "a number in range" })
+            }
+            Some(_) => Err(Unreadable::Header { name, expected: "a number" }),
+            None => Err(Unreadable::Missing(name)),
+        }
+    }
+
+    fn parsed<T: std::str::FromStr>(&self, name: &'static str, expected: &'static str) -> Result<T, Unreadable> {
+        self.text(name)?.parse().map_err(|_| Unreadable::Header { name, expected })
+    }
+
+    fn duration(&self, name: &'static str) -> Result<Duration, Unreadable> {
+        self.number(name).map(Duration::from_millis)
+    }
+
+    fn run(&self) -> Result<crate::id::RunId, Unreadable> {
+        let id = self.message_id.as_deref().ok_or(Unreadable::Missing("message_id"))?;
+        id.parse().map_err(|_| Unreadable::Header { name: "message_id", expected: "{job}/{dispatch}" })
+    }
+
+    fn expect_type(&self, expected: &'static str) -> Result<(), Unreadable> {
+        if self.r#type == expected { Ok(()) } else { Err(Unreadable::Type { found: self.r#type.clone(), expected }) }
+    }
+}
+
+/// Why a message cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("its type is {found:?}, expected {expected}")]
+    Type { found: String, expected: &'static str },
+    #[error("it has no {0}")]
+    Missing(&'static str),
+    #[error("its {name} is not {expected}")]
+    Header { name: &'static str, expected: &'static str },
+    #[error("its body cannot be read: {0}")]
+    Body(String),
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Unreadable::Body(error.to_string())
+    }
+}
+
+/// Our own small messages are plain data with text keys; `serde_json` cannot fail on them.
+fn to_json(value: &impl serde::Serialize) -> Bytes {
+    serde_json::to_vec(value).unwrap_or_default().into()
+}

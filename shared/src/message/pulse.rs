@@ -1,0 +1,84 @@
+use serde::{Deserialize, Serialize};
+
+use super::{JSON, Message, Unreadable, to_json};
+use crate::id::{RunId, WorkerId};
+use crate::kind::KindSpec;
+use crate::time::Time;
+
+/// A worker tells which kinds it runs: at start, after a reconnect, when asked, and from time to time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Announce {
+    pub worker: WorkerId,
+    /// The machine it runs on, as that calls itself.
+    pub host: String,
+    /// The worker's own version.
+    pub version: String,
+    pub started_at: Time,
+    pub kinds: Vec<KindSpec>,
+}
+
+/// A worker is alive, and this is what it holds. Renews the lease of every run that it names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Beat {
+    pub worker: WorkerId,
+    /// Every request that the worker has taken and not yet answered.
+    pub held: Vec<RunId>,
+    /// The worker stops: it takes nothing more, and this is its last beat.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+/// What comes on the pulse queue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pulse {
+    Announce(Announce),
+    Beat(Beat),
+}
+
+impl Announce {
+    pub const TYPE: &'static str = "buzzer.announce.v1";
+
+    pub fn to_message(&self) -> Message {
+        json_message(Self::TYPE, to_json(self))
+    }
+}
+
+impl Beat {
+    pub const TYPE: &'static str = "buzzer.beat.v1";
+
+    pub fn to_message(&self) -> Message {
+        json_message(Self::TYPE, to_json(self))
+    }
+}
+
+impl Pulse {
+    pub fn read(message: &Message) -> Result<Self, Unreadable> {
+        match message.r#type.as_str() {
+            Announce::TYPE => Ok(Self::Announce(serde_json::from_slice(&message.body)?)),
+            Beat::TYPE => Ok(Self::Beat(serde_json::from_slice(&message.body)?)),
+            other => Err(Unreadable::Type { found: other.into(), expected: "buzzer.announce.v1 or buzzer.beat.v1" }),
+        }
+    }
+}
+
+fn json_message(r#type: &str, body: bytes::Bytes) -> Message {
+    Message { r#type: r#type.into(), content_type: JSON.into(), body, ..Message::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::JobId;
+
+    #[test]
+    fn a_pulse_is_read_as_it_was_written() {
+        let at = Time::from_millis(1_795_000_000_000);
+        let worker = WorkerId::new(at);
+        let held = vec![RunId { job: JobId::new(at), dispatch: 1 }];
+        let beat = Beat { worker, held, leaving: false };
+        assert_eq!(Pulse::read(&beat.to_message()), Ok(Pulse::Beat(beat)));
+        let announce =
+            Announce { worker, host: "box".into(), version: "0.1.0".into(), started_at: at, kinds: Vec::new() };
+        assert_eq!(Pulse::read(&announce.to_message()), Ok(Pulse::Announce(announce)));
+    }
+}

@@ -1,0 +1,75 @@
+//! What went wrong, in the shape of RFC 9457: the same at HTTP and inside a job.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// A problem as RFC 9457 writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Problem {
+    /// What sort of problem: `/problems/{slug}` for ours, a handler's own name verbatim.
+    #[serde(rename = "type")]
+    pub r#type: String,
+    /// The sort of problem in a few words; the same for every problem of this type.
+    #[serde(default)]
+    pub title: String,
+    /// The HTTP status it was answered with. Absent inside a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// What happened this time, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// More about it, each named by its problem type.
+    #[serde(flatten)]
+    pub more: Map<String, Value>,
+}
+
+impl Problem {
+    pub fn new(r#type: impl Into<String>, title: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { r#type: r#type.into(), title: title.into(), status: None, detail: Some(detail.into()), more: Map::new() }
+    }
+
+    /// The same problem with one more thing said about it.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.more.insert(name.into(), value.into());
+        self
+    }
+}
+
+/// The problems that Buzzer itself may end a job with.
+pub mod job {
+    use std::time::Duration;
+
+    use super::Problem;
+    use crate::time::Span;
+
+    pub const TIMEOUT: &str = "/problems/timeout";
+    pub const PANIC: &str = "/problems/panic";
+    pub const REJECTED_INPUT: &str = "/problems/rejected-input";
+    pub const OUTPUT_TOO_LARGE: &str = "/problems/output-too-large";
+    /// A handler failed and gave no type of its own.
+    pub const FAILED: &str = "/problems/failed";
+
+    pub fn timeout(limit: Duration) -> Problem {
+        Problem::new(TIMEOUT, "The run took too long", format!("The run was ended after {}.", Span::from(limit)))
+    }
+
+    pub fn panic(message: &str) -> Problem {
+        Problem::new(PANIC, "The handler panicked", message)
+    }
+
+    pub fn rejected_input(reason: impl std::fmt::Display) -> Problem {
+        Problem::new(REJECTED_INPUT, "The handler cannot read this input", reason.to_string())
+    }
+
+    pub fn output_too_large(size: usize, limit: usize) -> Problem {
+        Problem::new(
+            OUTPUT_TOO_LARGE,
+            "The output is too large",
+            format!("The output has {size} bytes; at most {limit} are taken."),
+        )
+        .with("size", size)
+        .with("limit", limit)
+    }
+}

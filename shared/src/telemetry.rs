@@ -1,0 +1,20 @@
+//! What a process tells of itself: one log, on standard error.
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts the log. A second call in one process changes nothing.
+///
+/// # Errors
+/// When the filter cannot be read; the text names the part that is wrong.
+pub fn start_log(config: &LogConfig) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(&config.log)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // The only error is that a log runs already.
+    let _ = match config.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! Exchanges, queues and bindings, as data. Nobody else spells their names.
+//!
+//! The name of a queue carries a version: RabbitMQ refuses to declare a queue with other arguments than it has, so
+//! other arguments mean another name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::id::WorkerId;
+use crate::kind::Kind;
+
+/// All names of one Buzzer on a broker; they begin with its prefix. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    prefix: Arc<str>,
+}
+
+/// Where a message is published to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    pub exchange: Arc<str>,
+    pub key: Arc<str>,
+    /// Whether it is an error that no queue takes the message.
+    pub mandatory: bool,
+}
+
+/// Something that is to exist on the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Declaration {
+    Exchange { name: Arc<str>, r#type: ExchangeType },
+    Queue(Queue),
+    Binding { queue: Arc<str>, exchange: Arc<str>, key: Arc<str> },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeType {
+    /// To the queues bound with the message's key.
+    Direct,
+    /// To every bound queue.
+    Fanout,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queue {
+    pub name: Arc<str>,
+    pub r#type: QueueType,
+    pub arguments: Vec<(&'static str, Argument)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueType {
+    /// Replicated, and synced to disk before it confirms. For what must not be lost.
+    Quorum,
+    /// Durable. For what may be lost.
+    Classic,
+    /// One connection's own, gone with it.
+    Exclusive,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Argument {
+    Int(i64),
+    Text(String),
+}
+
+/// Pulses and signals older than that tell nothing any more.
+const PULSE_TTL: Duration = Duration::from_secs(15);
+/// So many pulses or signals wait at most; then the oldest go.
+const PULSE_MAX: i64 = 100_000;
+/// A queue of requests never comes near it: the window is far smaller. It stops a runaway publisher.
+const REQUESTS_MAX: i64 = 100_000;
+/// RabbitMQ drops a message that came back more often. Far above what the API allows; never unlimited, since a limit
+/// of -1 makes 3.10 drop a message at its first return.
+const DELIVERY_LIMIT: i64 = 20;
+/// How long a delivery may stay unacknowledged: RabbitMQ's own default, said outright since nodes differ.
+const CONSUMER_TIMEOUT_MS: i64 = 1_800_000;
+
+impl Topology {
+    /// `prefix` begins every name; two Buzzers on one broker have two.
+    pub fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.into() }
+    }
+
+    /// What exists as long as this Buzzer does. The API declares it.
+    pub fn fixed(&self) -> Vec<Declaration> {
+        use Argument::{Int, Text};
+        let replies = vec![
+            ("x-delivery-limit", Int(DELIVERY_LIMIT)),
+            ("x-dead-letter-exchange", Text(self.parking().exchange.to_string())),
+        ];
+        vec![
+            self.exchange("requests", ExchangeType::Direct),
+            self.exchange("replies", ExchangeType::Direct),
+            self.exchange("control", ExchangeType::Fanout),
+            self.exchange("parking", ExchangeType::Fanout),
+            queue(self.parking_queue(), QueueType::Quorum, vec![("x-delivery-limit", Int(DELIVERY_LIMIT))]),
+            bind(self.parking_queue(), self.parking()),
+            queue(self.outcomes_queue(), QueueType::Quorum, replies),
+            bind(self.outcomes_queue(), self.outcome()),
+            queue(self.pulse_queue(), QueueType::Classic, short_lived()),
+            bind(self.pulse_queue(), self.pulse()),
+            queue(self.signals_queue(), QueueType::Classic, short_lived()),
+            bind(self.signals_queue(), self.signal()),
+        ]
+    }
+
+    /// What a kind needs. The API declares it when a worker announces the kind.
+    pub fn requests(&self, kind: &Kind) -> Vec<Declaration> {
+        use Argument::{Int, Text};
+        let arguments = vec![
+            ("x-delivery-limit", Int(DELIVERY_LIMIT)),
+            ("x-overflow", Text("reject-publish".into())),
+            ("x-max-length", Int(REQUESTS_MAX)),
+            ("x-consumer-timeout", Int(CONSUMER_TIMEOUT_MS)),
+        ];
+        vec![
+            queue(self.requests_queue(kind), QueueType::Quorum, arguments),
+            bind(self.requests_queue(kind), self.request(kind)),
+        ]
+    }
+
+    /// A worker's own ear. The worker declares it, on the connection that consumes it.
+    pub fn control(&self, worker: WorkerId) -> Vec<Declaration> {
+        vec![
+            queue(self.control_queue(worker), QueueType::Exclusive, Vec::new()),
+            bind(self.control_queue(worker), self.to_workers()),
+        ]
+    }
+
+    pub fn request(&self, kind: &Kind) -> Route {
+        Route { exchange: self.name("requests"), key: kind.as_str().into(), mandatory: true }
+    }
+
+    pub fn outcome(&self) -> Route {
+        Route { exchange: self.name("replies"), key: "outcome".into(), mandatory: true }
+    }
+
+    pub fn pulse(&self) -> Route {
+        Route { exchange: self.name("replies"), key: "pulse".into(), mandatory: false }
+    }
+
+    pub fn signal(&self) -> Route {
+        Route { exchange: self.name("replies"), key: "signal".into(), mandatory: false }
+    }
+
+    pub fn to_workers(&self) -> Route {
+        Route { exchange: self.name("control"), key: "".into(), mandatory: false }
+    }
+
+    pub fn parking(&self) -> Route {
+        Route { exchange: self.name("parking"), key: "".into(), mandatory: true }
+    }
+
+    pub fn requests_queue(&self, kind: &Kind) -> Arc<str> {
+        self.name(&format!("requests.{kind}.v1"))
+    }
+
+    pub fn outcomes_queue(&self) -> Arc<str> {
+        self.name("replies.v1")
+    }
+
+    pub fn pulse_queue(&self) -> Arc<str> {
+        self.name("pulse.v1")
+    }
+
+    pub fn signals_queue(&self) -> Arc<str> {
+        self.name("signals.v1")
+    }
+
+    pub fn control_queue(&self, worker: WorkerId) -> Arc<str> {
+        self.name(&format!("control.{worker}"))
+    }
+
+    pub fn parking_queue(&self) -> Arc<str> {
+        self.name("parking.v1")
+    }
+
+    fn name(&self, rest: &str) -> Arc<str> {
+        format!("{}.{rest}", self.prefix).into()
+    }
+
+    fn exchange(&self, name: &str, r#type: ExchangeType) -> Declaration {
+        Declaration::Exchange { name: self.name(name), r#type }
+    }
+}
+
+fn queue(name: Arc<str>, r#type: QueueType, arguments: Vec<(&'static str, Argument)>) -> Declaration {
+    Declaration::Queue(Queue { name, r#type, arguments })
+}
+
+fn bind(queue: Arc<str>, route: Route) -> Declaration {
+    Declaration::Binding { queue, exchange: route.exchange, key: route.key }
+}
+
+fn short_lived() -> Vec<(&'static str, Argument)> {
+    let ttl = i64::try_from(PULSE_TTL.as_millis()).unwrap_or(i64::MAX);
+    vec![
+        ("x-message-ttl", Argument::Int(ttl)),
+        ("x-max-length", Argument::Int(PULSE_MAX)),
+        ("x-overflow", Argument::Text("drop-head".into())),
+    ]
+}
