@@ -54,6 +54,8 @@ pub(super) struct Confirms<T> {
     open: BTreeMap<u64, Sent<T>>,
     /// Confirm seen, verdict not certain yet.
     seen: BTreeMap<u64, Seen<T>>,
+    /// Returns whose message's confirm was not seen yet.
+    returns: Vec<(Address, String)>,
 }
 
 #[derive(Debug)]
@@ -61,13 +63,13 @@ struct Sent<T> {
     /// `None` once nobody waits any more.
     waiting: Option<T>,
     address: Address,
-    returned: Option<String>,
 }
 
 #[derive(Debug)]
 struct Seen<T> {
     sent: Sent<T>,
     kept: bool,
+    returned: Option<String>,
     with_return: bool,
     round: u64,
     /// Everything that was in flight beside it has a lower number.
@@ -84,6 +86,7 @@ impl<T> Default for Confirms<T> {
             line_was_empty: false,
             open: BTreeMap::new(),
             seen: BTreeMap::new(),
+            returns: Vec::new(),
         }
     }
 }
@@ -93,21 +96,19 @@ impl<T> Confirms<T> {
     pub(super) fn send(&mut self, address: Address, waiting: T) -> u64 {
         let number = self.next;
         self.next += 1;
-        self.open.insert(number, Sent { waiting: Some(waiting), address, returned: None });
+        self.open.insert(number, Sent { waiting: Some(waiting), address });
         number
     }
 
     /// The confirm of message `number` was seen.
     pub(super) fn confirm(&mut self, number: u64, confirm: Confirm) {
         let with_return = confirm.returned.is_some();
-        if let Some((address, words)) = confirm.returned {
-            self.mark_returned(&address, words);
-        }
+        self.returns.extend(confirm.returned);
         self.news = true;
         self.line_was_empty |= !with_return;
         if let Some(sent) = self.open.remove(&number) {
             let (kept, round, horizon) = (confirm.kept, self.round, self.next);
-            self.seen.insert(number, Seen { sent, kept, with_return, round, horizon });
+            self.seen.insert(number, Seen { sent, kept, returned: None, with_return, round, horizon });
         }
     }
 
@@ -121,13 +122,14 @@ impl<T> Confirms<T> {
     /// The barrier came out: what is certain now.
     pub(super) fn barrier(&mut self) -> Vec<(T, Verdict)> {
         self.barrier_out = false;
+        self.match_returns();
         let (round, line_was_empty) = (self.round, self.line_was_empty);
         let oldest_open = self.open.keys().next().copied().unwrap_or(u64::MAX);
         self.round += 1;
         self.news = false;
         self.line_was_empty = false;
         let certain = |seen: &Seen<T>| {
-            seen.sent.returned.is_some()
+            seen.returned.is_some()
                 || !seen.with_return
                 || (line_was_empty && seen.round < round)
                 || seen.horizon <= oldest_open
@@ -160,19 +162,23 @@ impl<T> Confirms<T> {
         self.open.into_values().chain(seen).filter_map(|sent| sent.waiting).collect()
     }
 
-    /// Messages may share an address. They share its fate too, so that any one of them may bear the mark.
-    fn mark_returned(&mut self, address: &Address, words: String) {
-        let seen = self.seen.values_mut().map(|seen| &mut seen.sent);
-        let mut candidates = seen.chain(self.open.values_mut());
-        if let Some(sent) = candidates.find(|sent| sent.returned.is_none() && sent.address == *address) {
-            sent.returned = Some(words);
+    /// Gives each return to the message that it names. Messages may share an address; they share its fate too, so
+    /// that any one of them may have it.
+    fn match_returns(&mut self) {
+        for (address, words) in std::mem::take(&mut self.returns) {
+            let named = |seen: &&mut Seen<T>| seen.returned.is_none() && seen.sent.address == address;
+            if let Some(seen) = self.seen.values_mut().find(named) {
+                seen.returned = Some(words);
+            } else if self.open.values().any(|sent| sent.address == address) {
+                self.returns.push((address, words));
+            }
         }
     }
 }
 
 impl<T> Seen<T> {
     fn into_verdict(self) -> Option<(T, Verdict)> {
-        let verdict = match self.sent.returned {
+        let verdict = match self.returned {
             Some(words) => Verdict::Returned(words),
             None if self.kept => Verdict::Kept,
             None => Verdict::Refused,
