@@ -1,1 +1,3 @@
-fn main() {}
+//! Buzzer's promises, tried on real processes and a real RabbitMQ.
+
+mod broker;
