@@ -11,7 +11,7 @@ use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 use lapin::{Connection, ConnectionProperties};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::sync::OnceCell;
+use tokio::sync::{MutexGuard, OnceCell};
 
 use crate::guardian::Guardian;
 use crate::wait::{eventually, within};
@@ -62,6 +62,26 @@ impl RabbitNode {
     pub async fn shared() -> &'static Self {
         static SHARED: OnceCell<RabbitNode> = OnceCell::const_new();
         SHARED.get_or_init(Self::start).await
+    }
+
+    /// A node that tests damage one after the other. It takes messages of at most 1 MiB.
+    pub async fn to_damage() -> MutexGuard<'static, Self> {
+        static DAMAGED: OnceCell<tokio::sync::Mutex<RabbitNode>> = OnceCell::const_new();
+        let settings = Settings { max_message_size: Some(1 << 20), ..Settings::default() };
+        let node = DAMAGED.get_or_init(async || tokio::sync::Mutex::new(Self::start_with(&settings).await)).await;
+        let node = node.lock().await;
+        node.heal().await;
+        node
+    }
+
+    /// Undoes what a test that failed may have left behind.
+    async fn heal(&self) {
+        let down = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_mut().is_none_or(Process::has_ended);
+        if down {
+            self.start_again().await;
+        } else {
+            self.resume();
+        }
     }
 
     async fn boot(settings: &Settings) -> Result<Self> {
