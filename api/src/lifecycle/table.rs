@@ -166,8 +166,7 @@ fn jobs() -> [Job; 9] {
 
 /// One of each event, from the first dispatch.
 fn events(dispatch: u32) -> [Event; EVENTS] {
-    let finished =
-        |result| Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), result, chance: 0.5 };
+    let finished = |result| Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), result, chance: 0.5 };
     [
         Event::Due,
         Event::Expired,
