@@ -136,9 +136,12 @@ impl Database {
         let failed = |reason: String| OpenError::Migration { path: self.path.clone(), reason };
         let runner = embedded::migrations::runner();
         let known = runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
-        let applied = runner.get_last_applied_migration(connection).map_err(|error| failed(error.to_string()))?;
-        let found = applied.map_or(0, |migration| migration.version());
-        if found > known {
+        // Asked first: refinery's own complaint does not say what to do.
+        let begun: bool =
+            self.ask(connection, "SELECT count(*) FROM sqlite_schema WHERE name = 'refinery_schema_history'")?;
+        let found: Option<i32> =
+            if begun { self.ask(connection, "SELECT max(version) FROM refinery_schema_history")? } else { None };
+        if let Some(found) = found.filter(|found| *found > known) {
             return Err(OpenError::Newer { path: self.path.clone(), found, known });
         }
         runner.run(connection).map_err(|error| failed(error.to_string()))?;
