@@ -106,14 +106,14 @@ pub async fn an_id_that_is_taken_is_refused_alone(store: Arc<dyn Store>) {
         let (store, taken) = (Arc::clone(&store), taken.clone());
         tokio::spawn(async move {
             let own = Job { tenant: Tenant::from(format!("t{i}")), ..draft(&format!("kind{i}")) };
-            let draft = if i % 4 == 0 { Job { seq: 0, ..taken } } else { own.clone() };
+            let draft = if i.is_multiple_of(4) { Job { seq: 0, ..taken } } else { own.clone() };
             let refused = store.submit(submission(draft, "{}")).await;
             (i, own, refused)
         })
     };
     for answer in (0..64).map(submit).collect::<Vec<_>>() {
         let (i, own, answer) = answer.await.unwrap();
-        if i % 4 == 0 {
+        if i.is_multiple_of(4) {
             assert!(matches!(answer, Err(StoreError::Corrupt(_))), "{answer:?}");
             continue;
         }
