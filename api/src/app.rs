@@ -179,8 +179,7 @@ impl Loops {
         let leases = self.config.leases;
         let run_lease = leases.run_lease.as_duration();
         let caught_up = CaughtUp::default();
-        let journal =
-            Journal { store: Arc::clone(&store), lanes: lanes.clone(), wake, clock: Arc::clone(&clock) };
+        let journal = Journal { store: Arc::clone(&store), lanes: lanes.clone(), wake, clock: Arc::clone(&clock) };
 
         let claimer = Claimer {
             store: Arc::clone(&store),
@@ -243,6 +242,7 @@ pub fn router(state: AppState) -> Router {
 }
 
 /// A panic in an endpoint ends that request alone.
+#[expect(clippy::needless_pass_by_value, reason = "tower-http hands it over")]
 fn panicked(reason: Box<dyn std::any::Any + Send>) -> axum::response::Response {
     let text = reason.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| reason.downcast_ref::<&str>().copied()).unwrap_or("unknown");

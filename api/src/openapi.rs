@@ -24,10 +24,7 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
         },
         ..OpenApi::default()
     };
-    router
-        .finish_api(&mut document)
-        .route("/openapi.json", get(openapi))
-        .layer(Extension(Arc::new(document)))
+    router.finish_api(&mut document).route("/openapi.json", get(openapi)).layer(Extension(Arc::new(document)))
 }
 
 /// The document with one path to submit each kind that is known now.

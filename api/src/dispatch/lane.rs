@@ -23,6 +23,11 @@ pub(super) struct Lane {
 }
 
 impl Lane {
+    /// A lane whose backlog is not known yet, and whose queue is not there.
+    pub fn with_slots(slots: usize) -> Self {
+        Self { slots, backlog: true, ..Self::default() }
+    }
+
     /// How many more may go out now. The window is what the slots hold and what was completed in the last second, so
     /// that a fast kind never waits for the next claim, and a slow one keeps its backlog in the store.
     pub fn room(&self, now: Time) -> usize {

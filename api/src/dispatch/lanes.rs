@@ -84,8 +84,7 @@ impl Lanes {
         }
         for (kind, slots) in slots {
             if !lanes.contains_key(kind) {
-                let lane = Lane { slots: *slots, backlog: true, ..Lane::default() };
-                lanes.insert(kind.clone(), lane);
+                lanes.insert(kind.clone(), Lane::with_slots(*slots));
             }
         }
         drop(lanes);

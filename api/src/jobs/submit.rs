@@ -64,7 +64,7 @@ pub(super) struct SubmitJob<'a> {
 }
 
 /// What is different from the kind's retry policy.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RetryOverride {
     /// How many attempts there are in all, the first included: 1 to 1,000.

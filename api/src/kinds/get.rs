@@ -20,7 +20,10 @@ pub(super) fn route() -> ApiRouter<AppState> {
 }
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("getKind").tag("kinds").summary("One kind").description("What is known about one kind: schemas, retry policy, timeout.")
+    op.id("getKind")
+        .tag("kinds")
+        .summary("One kind")
+        .description("What is known about one kind: schemas, retry policy, timeout.")
 }
 
 async fn get(State(state): State<AppState>, path: Path<KindPath>) -> Result<Json<KindView>, ApiError> {

@@ -42,7 +42,10 @@ pub(super) fn route() -> ApiRouter<AppState> {
 }
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("listWorkers").tag("kinds").summary("Who is alive").description("The workers that were heard of in the last 15 seconds, the longest running first.")
+    op.id("listWorkers")
+        .tag("kinds")
+        .summary("Who is alive")
+        .description("The workers that were heard of in the last 15 seconds, the longest running first.")
 }
 
 async fn list(State(state): State<AppState>) -> Json<WorkerList> {

@@ -28,9 +28,7 @@ enum Status {
 }
 
 pub(super) fn routes() -> ApiRouter<AppState> {
-    ApiRouter::new()
-        .api_route("/livez", get_with(alive, alive_doc))
-        .api_route("/readyz", get_with(ready, ready_doc))
+    ApiRouter::new().api_route("/livez", get_with(alive, alive_doc)).api_route("/readyz", get_with(ready, ready_doc))
 }
 
 fn alive_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {

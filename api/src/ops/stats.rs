@@ -43,7 +43,9 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("getStats")
         .tag("operation")
         .summary("Queue depth and age")
-        .description("For each kind: how many jobs wait, since when, and how many slots there are. Scale workers on it.")
+        .description(
+            "For each kind: how many jobs wait, since when, and how many slots there are. Scale workers on it.",
+        )
         .default_response::<ApiError>()
 }
 
