@@ -184,7 +184,8 @@ impl WorkerBuilder {
     }
 
     fn add<I: Input, O: Output>(mut self, kind: &str, options: HandlerOptions, runner: Runner) -> Self {
-        let bad_example = options.example.as_ref().and_then(|example| I::decode(&Bytes::from(example.to_string())).err());
+        let bad_example =
+            options.example.as_ref().and_then(|example| I::decode(&Bytes::from(example.to_string())).err());
         self.candidates.push(Candidate {
             kind: kind.into(),
             options,

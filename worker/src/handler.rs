@@ -33,11 +33,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Runs one job. Dropped at its timeout.
-    fn run(
-        &self,
-        ctx: JobContext,
-        input: Self::Input,
-    ) -> impl Future<Output = Result<Self::Output, JobError>> + Send;
+    fn run(&self, ctx: JobContext, input: Self::Input) -> impl Future<Output = Result<Self::Output, JobError>> + Send;
 }
 
 /// What is told about a kind, and how its jobs are run. All of it has a default.

@@ -4,11 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use buzzer_shared::broker::Broker;
-use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::config::BrokerAddress;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
-use clap::{Args, CommandFactory, FromArgMatches, Parser};
+use clap::Parser;
 
 use crate::builder::{BuildError, WorkerBuilder};
 use crate::config::{ProcessConfig, WorkerConfig};
@@ -41,4 +40,58 @@ pub enum ProcessError {
     Broker(String),
     #[error(transparent)]
     Worker(#[from] WorkerError),
+}
+
+impl WorkerBuilder {
+    /// Runs the worker as a program of its own: reads flags and environment, connects to RabbitMQ, and runs jobs
+    /// until SIGTERM or SIGINT. Starts its own threads, so call it from a plain `main`.
+    ///
+    /// What is wrong is told on standard error, in one line.
+    pub fn run(self) -> ExitCode {
+        let CommandLine { process, worker } = CommandLine::parse();
+        self.config(worker).run_with(&process)
+    }
+
+    /// The same with settings that were read already; the worker's own come from [`config`](Self::config).
+    pub fn run_with(self, process: &ProcessConfig) -> ExitCode {
+        match self.try_run_with(process) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn try_run_with(self, process: &ProcessConfig) -> Result<(), ProcessError> {
+        telemetry::start_log(&process.log).map_err(|error| ProcessError::Log(error.to_string()))?;
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ProcessError::Runtime)?;
+        let ended = runtime.block_on(self.serve(process));
+        // Not waiting for CPU-bound handlers that were cut off: their jobs are handed back, and they may never return.
+        runtime.shutdown_background();
+        ended
+    }
+
+    /// The same inside a runtime that is there already.
+    ///
+    /// # Errors
+    /// When the worker cannot be built or started, and when it ends in another way than by a signal.
+    pub async fn serve(self, process: &ProcessConfig) -> Result<(), ProcessError> {
+        let worker = match process.listen {
+            Some(address) => self.listen(address),
+            None => self,
+        };
+        let worker = worker.build()?;
+        let BrokerAddress::Amqp(url) = &process.broker.broker else { return Err(ProcessError::Embedded) };
+        let shutdown = Shutdown::on_signals().map_err(ProcessError::Signals)?;
+        let broker: Arc<dyn Broker> = connect(url)?;
+        let ended = worker.run(Arc::clone(&broker), process.broker.topology(), shutdown).await;
+        broker.close().await;
+        Ok(ended?)
+    }
+}
+
+fn connect(_: &impl std::fmt::Debug) -> Result<Arc<dyn Broker>, ProcessError> {
+    Err(ProcessError::Broker("TEMPORARY".into()))
 }

@@ -67,7 +67,10 @@ impl Pulse {
                 biased;
                 () = stop.cancelled() => break,
                 // A broker that was closed changes no more, and sends no more control messages.
-                Ok(()) = line.changed() => self.line_changed(&line.borrow_and_update().clone()).await,
+                Ok(()) = line.changed() => {
+                    let now = line.borrow_and_update().clone();
+                    self.line_changed(&now).await;
+                }
                 Some(delivery) = self.control.next() => self.obey(&delivery.message).await,
                 _ = ticks.tick() => self.beat().await,
             }

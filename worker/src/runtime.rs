@@ -65,12 +65,7 @@ impl Worker {
     /// # Errors
     /// When `/livez` cannot be answered where it should, when the broker is closed under the worker, and when a part
     /// of the worker breaks down.
-    pub async fn run(
-        self,
-        broker: Arc<dyn Broker>,
-        topology: Topology,
-        shutdown: Shutdown,
-    ) -> Result<(), WorkerError> {
+    pub async fn run(self, broker: Arc<dyn Broker>, topology: Topology, shutdown: Shutdown) -> Result<(), WorkerError> {
         let listener = self.bind().await?;
         Crew::start(self, broker, &topology, listener, shutdown).work().await
     }
@@ -225,5 +220,8 @@ async fn join_all(intakes: &mut JoinSet<()>) -> Result<(), WorkerError> {
 /// The machine's name, as it calls itself.
 fn host() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
-    kernel.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".into())
+    kernel
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "unknown".into())
 }
