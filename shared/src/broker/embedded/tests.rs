@@ -1,11 +1,13 @@
 //! What only this broker can be asked, since its clock can be set and its queues looked into.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::*;
-use crate::time::ManualClock;
+use crate::broker::conformance::{Capabilities, exercise_all};
+use crate::time::{ManualClock, SystemClock};
 use crate::topology::{Argument, ExchangeType, Queue, QueueType};
-use std::time::Duration;
 
 struct Bench {
     clock: Arc<ManualClock>,
@@ -220,4 +222,37 @@ async fn closing_one_line_leaves_the_others_alone() {
     let after = worker.subscribe(take).next().await;
     assert!(after.is_none(), "a closed line gave {after:?}");
     assert_eq!(bodies(&mut bench.take("q")), ["1"]);
+}
+
+#[tokio::test]
+async fn what_comes_back_stands_before_what_came_later() {
+    let bench = bench();
+    bench.queue("q", QueueType::Quorum, Vec::new()).await;
+    for body in ["1", "2"] {
+        bench.publish("q", text(body)).await.unwrap();
+    }
+    let first = bench.take("q");
+    assert_eq!(bench.broker.shared.lock().held("q"), 2);
+    drop(first);
+    while bench.broker.shared.lock().held("q") > 0 {
+        bench.publish("q", text("later")).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bodies(&mut bench.take("q"))[..2], ["1", "2"]);
+}
+
+#[tokio::test]
+async fn it_does_what_every_broker_must() {
+    conform().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_does_so_on_several_threads_too() {
+    conform().await;
+}
+
+async fn conform() {
+    let broker = EmbeddedBroker::new(Arc::new(SystemClock));
+    let connect = async || Arc::new(broker.another_line()) as Arc<dyn Broker>;
+    exercise_all(connect, &Capabilities { strict_priorities: true, user: None }).await;
 }
