@@ -184,10 +184,13 @@ impl JsonSchema for RawJson {
 /// A handler from which the types are gone: bytes in, bytes out.
 pub(crate) enum Runner {
     /// Runs on the async threads.
-    Async(Box<dyn Fn(JobContext, Bytes) -> BoxFuture<'static, Result<Bytes, Failure>> + Send + Sync>),
+    Async(Box<dyn Fn(JobContext, Bytes) -> Running + Send + Sync>),
     /// Runs off them, at most as many at a time as there are cores.
     Cpu(Arc<dyn Fn(JobContext, Bytes) -> Result<Bytes, Failure> + Send + Sync>),
 }
+
+/// A call of an async handler.
+type Running = BoxFuture<'static, Result<Bytes, Failure>>;
 
 /// How a handler that came back failed.
 #[derive(Debug)]

@@ -150,4 +150,34 @@ mod tests {
         attached.send(false).unwrap();
         assert_eq!(health.look(start + 3 * PATIENCE).trouble_seconds, Some(0));
     }
+
+    #[tokio::test]
+    async fn livez_tells_what_is_wrong() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let (_line, seen_line) = watch::channel(Line::Blocked("low on disk".into()));
+        let (_attached, seen_attached) = watch::channel(false);
+        let kinds = vec![("echo".parse().unwrap(), seen_attached)];
+        let health = Health::new(WorkerId::new(Time::from_millis(1)), seen_line, kinds, Held::default());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(health.clone().serve(listener, stop.clone()));
+        let ask = async || {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = ask().await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert!(answer.contains(r#""line":"blocked: low on disk","kinds":{"echo":false}"#), "{answer}");
+
+        *health.0.trouble.lock().unwrap() = Instant::now().checked_sub(PATIENCE);
+        let answer = ask().await;
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("failing"), "{answer}");
+        stop.cancel();
+        serving.await.unwrap();
+    }
 }

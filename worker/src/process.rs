@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use buzzer_shared::broker::Broker;
+use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::config::BrokerAddress;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
@@ -36,8 +37,6 @@ pub enum ProcessError {
     Runtime(std::io::Error),
     #[error("a worker of its own needs RabbitMQ (--broker amqp://…); the embedded broker lives in `buzzer up`")]
     Embedded,
-    #[error("cannot use the broker: {0}")]
-    Broker(String),
     #[error(transparent)]
     Worker(#[from] WorkerError),
 }
@@ -85,13 +84,9 @@ impl WorkerBuilder {
         let worker = worker.build()?;
         let BrokerAddress::Amqp(url) = &process.broker.broker else { return Err(ProcessError::Embedded) };
         let shutdown = Shutdown::on_signals().map_err(ProcessError::Signals)?;
-        let broker: Arc<dyn Broker> = connect(url)?;
+        let broker: Arc<dyn Broker> = AmqpBroker::connect(url.clone(), "buzzer-worker");
         let ended = worker.run(Arc::clone(&broker), process.broker.topology(), shutdown).await;
         broker.close().await;
         Ok(ended?)
     }
-}
-
-fn connect(_: &impl std::fmt::Debug) -> Result<Arc<dyn Broker>, ProcessError> {
-    Err(ProcessError::Broker("TEMPORARY".into()))
 }

@@ -67,7 +67,7 @@ impl Worker {
     /// of the worker breaks down.
     pub async fn run(self, broker: Arc<dyn Broker>, topology: Topology, shutdown: Shutdown) -> Result<(), WorkerError> {
         let listener = self.bind().await?;
-        Crew::start(self, broker, &topology, listener, shutdown).work().await
+        Crew::start(&self, broker, &topology, listener, shutdown).work().await
     }
 
     async fn bind(&self) -> Result<Option<TcpListener>, WorkerError> {
@@ -111,7 +111,7 @@ struct Stops {
 
 impl Crew {
     fn start(
-        worker: Worker,
+        worker: &Worker,
         broker: Arc<dyn Broker>,
         topology: &Topology,
         listener: Option<TcpListener>,

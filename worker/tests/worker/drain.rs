@@ -5,11 +5,11 @@ use std::time::Duration;
 use buzzer_shared::broker::{Broker, PublishError};
 use buzzer_shared::message::RunResult;
 use buzzer_shared::time::Span;
-use buzzer_worker::{WorkerConfig, WorkerError};
+use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker, WorkerConfig, WorkerError};
 use tokio::time::Instant;
 
 use crate::holding::gate;
-use crate::stage::stage;
+use crate::stage::{stage, within};
 
 fn grace(seconds: u64) -> WorkerConfig {
     WorkerConfig { drain: Span::from_secs(seconds), ..WorkerConfig::default() }
@@ -43,7 +43,7 @@ async fn what_has_not_started_and_what_runs_too_long_is_handed_back() {
         stage.send(request).await;
         gate.called().await;
     }
-    // Both slots are taken, the prefetch is used up: the copy of a run frees nothing, the third waits at the broker.
+    // Both slots are taken and the prefetch is used up: the third waits at the broker.
     let waiting = stage.request("gate", "3");
     stage.send(&waiting).await;
 
@@ -86,4 +86,53 @@ async fn a_broker_that_is_closed_ends_the_worker() {
     let mut stage = stage(worker).await;
     stage.line.close().await;
     assert!(matches!(stage.ended().await, Err(WorkerError::BrokerClosed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_and_not_started_is_handed_back() {
+    let (worker, mut gate) = gate(2);
+    let mut stage = stage(worker).await;
+    let requests = [stage.request("gate", "1"), stage.request("gate", "2")];
+    // Nothing here lets the worker run in between, so it finds both requests and the wish to stop at once.
+    for request in &requests {
+        stage.send(request).await;
+    }
+    stage.shutdown.request();
+    for request in &requests {
+        let outcome = stage.outcome().await;
+        assert_eq!((outcome.run, outcome.result, outcome.started_at), (request.run, RunResult::Returned, None));
+    }
+    stage.ended().await.unwrap();
+    assert!(gate.calls.try_recv().is_err(), "it was started");
+    assert_eq!(stage.left_over("gate").await, []);
+}
+
+/// In real time: the paused clock stands still while a blocking thread runs.
+#[tokio::test]
+async fn what_waits_for_a_core_is_handed_back_at_once() {
+    let (tell, mut started) = tokio::sync::mpsc::unbounded_channel();
+    let crunch = move |ctx: JobContext, n: u32| {
+        tell.send(n)?;
+        while !ctx.is_canceled() {
+            std::thread::yield_now();
+        }
+        Ok::<_, JobError>(n)
+    };
+    let config = WorkerConfig { beat: Span::from_millis(20), ..grace(3600) };
+    let options = HandlerOptions::new().slots(2);
+    let worker = Worker::builder().config(config).cores(1).cpu_handler_with("crunch", options, crunch);
+    let mut stage = stage(worker).await;
+    let (runs, waits) = (stage.request("crunch", "1"), stage.request("crunch", "2"));
+    stage.send(&runs).await;
+    assert_eq!(within(started.recv()).await, Some(1));
+    stage.send(&waits).await;
+    while stage.beat().await.held.len() < 2 {}
+    stage.shutdown.request();
+    let outcome = stage.outcome().await;
+    assert_eq!((outcome.run, outcome.result, outcome.started_at), (waits.run, RunResult::Returned, None));
+    // The other one has its grace period, unless somebody asks a second time.
+    stage.shutdown.force();
+    let outcome = stage.outcome().await;
+    assert_eq!((outcome.run, outcome.result), (runs.run, RunResult::Returned));
+    stage.ended().await.unwrap();
 }
