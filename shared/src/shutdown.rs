@@ -48,6 +48,12 @@ impl Shutdown {
         self.soft.cancelled().await;
     }
 
+    /// Asks everybody a second time, and thereby a first.
+    pub fn force(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
+    }
+
     pub fn is_requested(&self) -> bool {
         self.soft.is_cancelled()
     }
