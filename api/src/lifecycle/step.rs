@@ -78,6 +78,7 @@ pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> 
 }
 
 /// Who ran it, and since when.
+#[derive(Clone, Copy)]
 struct Run {
     worker: WorkerId,
     started_at: Option<Time>,

@@ -183,6 +183,7 @@ pub struct Happening {
 
 /// What came of a happening.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are changes")]
 pub enum Applied {
     Changed(Change),
     Ignored(Ignored),

@@ -2,7 +2,7 @@
 //! [`embedded`] (in this process), and one suite, [`conformance`], says what both must do.
 
 pub mod amqp;
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod embedded;
 

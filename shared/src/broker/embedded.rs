@@ -1,1 +1,0 @@
-//! A broker inside this process.
