@@ -1,0 +1,310 @@
+//! Taking: each subscription is a task with a channel of its own, made afresh as often as it takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::DEADLINE;
+use super::acks::Outstanding;
+use super::backoff::Backoff;
+use super::codec::{self, short};
+use super::connection::{Connection, shown, within};
+use super::declare::{Declarations, close, connected, make};
+use crate::broker::{Acknowledger, Delivery, Receipt, Receipts, Subscription};
+
+/// A worker waits for a queue that the API has not made yet: not for long.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(2);
+/// How much an automatic subscription holds. It acknowledges by itself what it hands on, since with AMQP's own
+/// `no_ack` nothing would bound what lapin holds.
+const AUTOMATIC_PREFETCH: u16 = 1_000;
+/// So many acknowledgements are put together.
+const ACK_BATCH: usize = 1_024;
+
+/// The task of one subscription.
+#[derive(Debug)]
+pub(super) struct ConsumeTask {
+    pub(super) subscription: Subscription,
+    pub(super) current: watch::Receiver<Option<Arc<Connection>>>,
+    pub(super) declarations: Arc<Declarations>,
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) attached: watch::Sender<bool>,
+    pub(super) stop: CancellationToken,
+    pub(super) gone: CancellationToken,
+    pub(super) closing: CancellationToken,
+}
+
+/// Why a channel was left.
+enum Left {
+    /// The subscription is over.
+    Done,
+    /// The queue, the channel or the connection is not there any more.
+    Lost(String),
+}
+
+pub(super) fn prefetch(receipts: Receipts) -> u16 {
+    match receipts {
+        // None at all would mean no bound.
+        Receipts::Manual { prefetch } => prefetch.max(1),
+        Receipts::Automatic => AUTOMATIC_PREFETCH,
+    }
+}
+
+impl ConsumeTask {
+    pub(super) async fn run(mut self) {
+        let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
+        let mut told = None;
+        while let Some(connection) = self.connection().await {
+            let left = self.attach(&connection, &mut backoff, &mut told).await;
+            self.attached.send_replace(false);
+            let Left::Lost(reason) = left else { return };
+            if connection.is_open() {
+                self.tell_once(&reason, &mut told);
+            }
+            let over = self.over();
+            let wait = tokio::time::sleep(backoff.next(fastrand::f64()));
+            tokio::select! {
+                () = over => return,
+                () = wait => {}
+            }
+        }
+    }
+
+    /// Ends when there is nothing to take for any more.
+    fn over(&self) -> impl Future<Output = ()> + use<> {
+        let (stop, gone, closing) = (self.stop.clone(), self.gone.clone(), self.closing.clone());
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = gone.cancelled() => {}
+                () = closing.cancelled() => {}
+            }
+        }
+    }
+
+    async fn connection(&mut self) -> Option<Arc<Connection>> {
+        let over = self.over();
+        tokio::select! {
+            biased;
+            () = over => None,
+            connection = connected(&mut self.current) => connection,
+        }
+    }
+
+    /// Consumes on a fresh channel until that ends.
+    async fn attach(&mut self, connection: &Connection, backoff: &mut Backoff, told: &mut Option<String>) -> Left {
+        let opening = tokio::select! {
+            opening = connection.channel() => opening,
+            () = self.over() => return Left::Done,
+        };
+        let channel = match opening {
+            Ok(channel) => channel,
+            Err(reason) => {
+                connection.give_up(&reason);
+                return Left::Lost(reason);
+            }
+        };
+        let consumer = tokio::select! {
+            consumer = self.consume(&channel) => consumer,
+            () = self.over() => {
+                close(channel).await;
+                return Left::Done;
+            }
+        };
+        let left = match consumer {
+            Ok(consumer) => {
+                backoff.reset();
+                if told.take().is_some() {
+                    info!(queue = %self.subscription.queue, "taking from the queue again");
+                }
+                self.attached.send_replace(true);
+                Attached::new(self, &channel).run(consumer).await
+            }
+            Err(reason) => Left::Lost(reason),
+        };
+        close(channel).await;
+        left
+    }
+
+    async fn consume(&self, channel: &Channel) -> Result<Consumer, String> {
+        let queue = short("the queue", &self.subscription.queue).map_err(|error| error.to_string())?;
+        let (_, failure) = make(channel, &self.subscription.declare).await;
+        if let Some(failure) = failure {
+            return Err(failure.to_string());
+        }
+        let prefetch = prefetch(self.subscription.receipts);
+        within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        // A fresh tag each time: 3.10 stumbles over one that was cancelled while deliveries were under way.
+        let tag = ShortString::from(format!("buzzer-{:016x}", fastrand::u64(..)));
+        let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
+        let consumer = within(consumer).await;
+        if consumer.as_ref().is_err_and(|reason| reason.starts_with("NOT_FOUND")) {
+            self.declarations.is_missing();
+        }
+        consumer
+    }
+
+    fn tell_once(&self, reason: &str, told: &mut Option<String>) {
+        if told.as_deref() == Some(reason) {
+            return;
+        }
+        let queue = &self.subscription.queue;
+        if reason.starts_with("NOT_FOUND") {
+            info!(%queue, "the queue is not there; trying again until it is");
+        } else {
+            warn!(%queue, reason, "taking from the queue failed; trying again until it works");
+        }
+        *told = Some(reason.into());
+    }
+}
+
+/// A subscription while a channel feeds it.
+struct Attached<'a> {
+    task: &'a ConsumeTask,
+    channel: &'a Channel,
+    outstanding: Outstanding,
+    acknowledger: Arc<ChannelAcknowledger>,
+    acknowledged: mpsc::UnboundedReceiver<u64>,
+}
+
+impl<'a> Attached<'a> {
+    fn new(task: &'a ConsumeTask, channel: &'a Channel) -> Self {
+        let (sender, acknowledged) = mpsc::unbounded_channel();
+        let acknowledger = Arc::new(ChannelAcknowledger(sender));
+        Self { task, channel, outstanding: Outstanding::default(), acknowledger, acknowledged }
+    }
+
+    async fn run(mut self, mut consumer: Consumer) -> Left {
+        let task = self.task;
+        let tag = consumer.tag();
+        let mut tags = Vec::with_capacity(ACK_BATCH);
+        // Taken from the channel, with no room for it yet.
+        let mut held: Option<Delivery> = None;
+        let (mut stopping, mut ended) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = task.gone.cancelled() => return self.leave(),
+                () = task.closing.cancelled() => return self.leave(),
+                count = self.acknowledged.recv_many(&mut tags, ACK_BATCH) => {
+                    if count > 0 {
+                        self.send_acks(&mut tags);
+                    }
+                }
+                () = task.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    task.attached.send_replace(false);
+                    let canceled = self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default());
+                    if let Some(Err(reason)) = self.cancel(canceled).await {
+                        return Left::Lost(reason);
+                    }
+                }
+                room = task.deliveries.reserve(), if held.is_some() => {
+                    if let (Ok(room), Some(delivery)) = (room, held.take()) {
+                        room.send(delivery);
+                    }
+                }
+                delivery = consumer.next(), if held.is_none() && !ended => match delivery {
+                    Some(Ok(delivery)) => held = self.hand_on(delivery),
+                    Some(Err(error)) => return Left::Lost(shown(&error)),
+                    None if stopping => ended = true,
+                    None => return Left::Lost("the broker ended the subscription".into()),
+                },
+            }
+            if ended && held.is_none() {
+                return self.linger().await;
+            }
+        }
+    }
+
+    /// The broker's answer to a cancel. Acknowledgements wait meanwhile, which is a round trip.
+    async fn cancel(&self, canceled: impl Future<Output = lapin::Result<()>>) -> Option<Result<(), String>> {
+        tokio::select! {
+            answer = within(canceled) => Some(answer),
+            () = self.task.gone.cancelled() => None,
+        }
+    }
+
+    /// After a stop: nothing more comes, but acknowledgements go out as long as somebody has the subscriber.
+    async fn linger(mut self) -> Left {
+        let mut tags = Vec::with_capacity(ACK_BATCH);
+        let mut look = tokio::time::interval(DEADLINE);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.task.gone.cancelled() => return self.leave(),
+                () = self.task.closing.cancelled() => return self.leave(),
+                count = self.acknowledged.recv_many(&mut tags, ACK_BATCH) => {
+                    if count > 0 {
+                        self.send_acks(&mut tags);
+                    }
+                }
+                _ = look.tick() => if !self.channel.status().connected() {
+                    return Left::Done;
+                }
+            }
+        }
+    }
+
+    /// Sends what was acknowledged before the end. The channel is closed next, behind these frames.
+    fn leave(&mut self) -> Left {
+        let mut tags: Vec<u64> = std::iter::from_fn(|| self.acknowledged.try_recv().ok()).collect();
+        self.send_acks(&mut tags);
+        Left::Done
+    }
+
+    /// Gives a delivery to the subscriber, or back when that has no room.
+    fn hand_on(&mut self, delivery: lapin::message::Delivery) -> Option<Delivery> {
+        let tag = delivery.delivery_tag;
+        self.outstanding.delivered(tag);
+        let (message, redeliveries) = codec::message(&delivery.properties, delivery.data, delivery.redelivered);
+        let acknowledger: Arc<dyn Acknowledger> = match self.task.subscription.receipts {
+            Receipts::Manual { .. } => Arc::clone(&self.acknowledger) as Arc<dyn Acknowledger>,
+            Receipts::Automatic => {
+                self.acknowledger.acknowledge(tag);
+                Arc::new(Acknowledged)
+            }
+        };
+        let delivery = Delivery { message, redeliveries, receipt: Receipt::new(tag, acknowledger) };
+        match self.task.deliveries.try_send(delivery) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(delivery)) => Some(delivery),
+        }
+    }
+
+    fn send_acks(&mut self, tags: &mut Vec<u64>) {
+        for ack in self.outstanding.acknowledge(tags) {
+            let options = BasicAckOptions { multiple: ack.multiple };
+            // One poll puts the frame into lapin's line; that it was written is not worth waiting for. When the
+            // channel is gone, so are its deliveries, and the stream says so.
+            let _ = self.channel.basic_ack(ack.tag, options).now_or_never();
+        }
+        tags.clear();
+    }
+}
+
+/// Takes the acknowledgements of one channel's deliveries. Bounded by the prefetch; deaf once the channel is gone.
+#[derive(Debug)]
+struct ChannelAcknowledger(mpsc::UnboundedSender<u64>);
+
+impl Acknowledger for ChannelAcknowledger {
+    fn acknowledge(&self, tag: u64) {
+        // The channel is gone: the message comes again.
+        let _ = self.0.send(tag);
+    }
+}
+
+/// For what was acknowledged as it went out.
+#[derive(Debug)]
+struct Acknowledged;
+
+impl Acknowledger for Acknowledged {
+    fn acknowledge(&self, _: u64) {}
+}

@@ -1,0 +1,236 @@
+//! Exchanges, queues and bindings made on RabbitMQ, remembered, and made again.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, ErrorKind, ExchangeKind};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::DEADLINE;
+use super::codec::short;
+use super::connection::{Connection, shown};
+use crate::broker::DeclareError;
+use crate::topology::{Argument, Declaration, ExchangeType, Queue, QueueType};
+
+/// Everything is made again at most so often when something seems to be missing.
+const REPAIR_PAUSE: Duration = Duration::from_secs(2);
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// What is to exist as long as this process has a line.
+#[derive(Debug, Default)]
+pub(super) struct Declarations {
+    remembered: Mutex<Vec<Declaration>>,
+    /// What was refused and told already.
+    told: Mutex<HashSet<String>>,
+    missing: Notify,
+}
+
+impl Declarations {
+    pub(super) fn remember(&self, declarations: &[Declaration]) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        for declaration in declarations {
+            if !remembered.contains(declaration) {
+                remembered.push(declaration.clone());
+            }
+        }
+    }
+
+    /// Something that may be ours is not there: a queue or an exchange was deleted under us. All is made again soon.
+    pub(super) fn is_missing(&self) {
+        self.missing.notify_one();
+    }
+
+    /// Makes everything again whenever something is missing.
+    pub(super) async fn repair(
+        self: Arc<Self>,
+        mut current: watch::Receiver<Option<Arc<Connection>>>,
+        closed: CancellationToken,
+    ) {
+        let repairing = async {
+            loop {
+                self.missing.notified().await;
+                let Some(connection) = connected(&mut current).await else { return };
+                if let Err(reason) = self.make_all(&connection).await {
+                    connection.give_up(&reason);
+                }
+                tokio::time::sleep(REPAIR_PAUSE).await;
+            }
+        };
+        closed.run_until_cancelled(repairing).await;
+    }
+
+    /// Makes everything remembered. What is refused is told once and does not stop the rest.
+    ///
+    /// # Errors
+    /// When the connection is of no use.
+    pub(super) async fn make_all(&self, connection: &Connection) -> Result<(), String> {
+        let all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut rest = all.as_slice();
+        while !rest.is_empty() {
+            let channel = connection.channel().await?;
+            let (done, failure) = make(&channel, rest).await;
+            rest = rest.get(done..).unwrap_or_default();
+            match failure {
+                None => {}
+                Some(failure) if !connection.is_open() && !failure.is_final() => return Err(failure.to_string()),
+                Some(failure) => {
+                    self.tell_once(&failure, rest.first());
+                    rest = rest.get(1..).unwrap_or_default();
+                }
+            }
+            close(channel).await;
+        }
+        Ok(())
+    }
+
+    fn tell_once(&self, failure: &Failure, declaration: Option<&Declaration>) {
+        let what = declaration.map(name).unwrap_or_default();
+        let reason = failure.to_string();
+        let text = format!("{what}: {reason}");
+        if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text) {
+            warn!(what, reason, "RabbitMQ did not declare this; going on without");
+        }
+    }
+}
+
+/// Makes these on a fresh channel, in order, up to the first that fails.
+pub(super) async fn make_now(connection: &Connection, declarations: &[Declaration]) -> Result<(), DeclareError> {
+    let channel = connection.channel().await.map_err(DeclareError::Away)?;
+    let (done, failure) = make(&channel, declarations).await;
+    close(channel).await;
+    match failure {
+        None => Ok(()),
+        Some(failure) => {
+            let what = declarations.get(done).map(name).unwrap_or_default();
+            info!(what, reason = %failure, "RabbitMQ did not declare this");
+            Err(failure.into_error(what))
+        }
+    }
+}
+
+/// The connection, as soon as there is one. `None` when there never will be.
+pub(super) async fn connected(current: &mut watch::Receiver<Option<Arc<Connection>>>) -> Option<Arc<Connection>> {
+    current.wait_for(Option::is_some).await.ok().and_then(|connection| connection.clone())
+}
+
+/// Why a declaration failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Away(String),
+    #[error("no answer within {} s; if that lasts, delete it: it may have been damaged in a crash of the broker", DEADLINE.as_secs())]
+    Silent,
+}
+
+impl Failure {
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    fn into_error(self, what: String) -> DeclareError {
+        match self {
+            Self::Refused(reason) => DeclareError::Refused { what, reason },
+            Self::Away(reason) => DeclareError::Away(reason),
+            Self::Silent => DeclareError::Away(format!("{what}: {self}")),
+        }
+    }
+}
+
+/// Makes these on this channel, in order, up to the first that fails; says how many were made. A channel on which
+/// one failed is dead.
+pub(super) async fn make(channel: &Channel, declarations: &[Declaration]) -> (usize, Option<Failure>) {
+    for (done, declaration) in declarations.iter().enumerate() {
+        let failure = match timeout(DEADLINE, make_one(channel, declaration)).await {
+            Ok(Ok(())) => continue,
+            Ok(Err(failure)) => failure,
+            Err(_) => Failure::Silent,
+        };
+        return (done, Some(failure));
+    }
+    (declarations.len(), None)
+}
+
+async fn make_one(channel: &Channel, declaration: &Declaration) -> Result<(), Failure> {
+    let name = |text: &str| short("a name", text).map_err(|error| Failure::Refused(error.to_string()));
+    let made = match declaration {
+        Declaration::Exchange { name: exchange, r#type } => {
+            let kind = match r#type {
+                ExchangeType::Direct => ExchangeKind::Direct,
+                ExchangeType::Fanout => ExchangeKind::Fanout,
+            };
+            let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+            channel.exchange_declare(name(exchange)?, kind, options, FieldTable::default()).await
+        }
+        Declaration::Queue(queue) => {
+            let made = channel.queue_declare(name(&queue.name)?, options(queue.r#type), arguments(queue)).await;
+            made.map(|_| ())
+        }
+        Declaration::Binding { queue, exchange, key } => {
+            let (queue, exchange, key) = (name(queue)?, name(exchange)?, name(key)?);
+            channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default()).await
+        }
+    };
+    made.map_err(|error| failure(&error, declaration))
+}
+
+fn options(r#type: QueueType) -> QueueDeclareOptions {
+    match r#type {
+        QueueType::Quorum | QueueType::Classic => QueueDeclareOptions::durable(),
+        QueueType::Exclusive => QueueDeclareOptions::exclusive().auto_delete(),
+    }
+}
+
+fn arguments(queue: &Queue) -> FieldTable {
+    let mut table = FieldTable::default();
+    if queue.r#type == QueueType::Quorum {
+        table.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+    }
+    for (name, value) in &queue.arguments {
+        let value = match value {
+            Argument::Int(number) => AMQPValue::LongLongInt(*number),
+            Argument::Text(text) => AMQPValue::LongString(text.as_str().into()),
+        };
+        table.insert((*name).into(), value);
+    }
+    table
+}
+
+fn failure(error: &lapin::Error, declaration: &Declaration) -> Failure {
+    let text = shown(error);
+    let ErrorKind::ProtocolError(protocol) = error.kind() else { return Failure::Away(text) };
+    match protocol.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED) => Failure::Refused(format!(
+            "{text} (it exists with other arguments: delete the {}, or use another BUZZER_PREFIX)",
+            name(declaration)
+        )),
+        AMQPErrorKind::Soft(_) => Failure::Refused(text),
+        AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED | AMQPHardError::INTERNALERROR) => Failure::Away(text),
+        AMQPErrorKind::Hard(_) => Failure::Refused(text),
+    }
+}
+
+/// A declaration as people call it.
+fn name(declaration: &Declaration) -> String {
+    match declaration {
+        Declaration::Exchange { name, .. } => format!("exchange {name}"),
+        Declaration::Queue(queue) => format!("queue {}", queue.name),
+        Declaration::Binding { queue, exchange, key } => format!("binding of queue {queue} to {exchange} with {key:?}"),
+    }
+}
+
+/// Closes a channel if it is open still.
+pub(super) async fn close(channel: Channel) {
+    if channel.status().connected() {
+        // A channel that does not close goes with its connection.
+        let _ = timeout(CLOSE_DEADLINE, channel.close(200, "OK".into())).await;
+    }
+}

@@ -1,0 +1,154 @@
+//! RabbitMQ, through lapin.
+//!
+//! Two connections, each kept up by a [`supervisor`]: one on which a [`publisher`] publishes and things are
+//! [`declare`]d, one on which each subscription has a [`consumer`]. What is decided without the wire is apart:
+//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`].
+
+mod acks;
+mod backoff;
+mod codec;
+mod confirms;
+mod connection;
+mod consumer;
+mod declare;
+mod publisher;
+mod supervisor;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::connection::{Address, Connection};
+use self::consumer::ConsumeTask;
+use self::declare::Declarations;
+use self::publisher::Publisher;
+use self::supervisor::{Board, Role, Supervisor};
+use crate::broker::{Broker, DeclareError, Line, PublishError, Subscriber, Subscription};
+use crate::message::Message;
+use crate::topology::{Declaration, Route};
+
+/// How long one operation may take. RabbitMQ promises no time for any of its answers, and after a crash some never
+/// come.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+
+/// One process's line to a RabbitMQ.
+#[derive(Debug)]
+pub struct AmqpBroker {
+    board: Board,
+    publisher: Publisher,
+    declarations: Arc<Declarations>,
+    publishing: watch::Receiver<Option<Arc<Connection>>>,
+    consuming: watch::Receiver<Option<Arc<Connection>>>,
+    /// Whoever uses the line.
+    users: TaskTracker,
+    /// Whoever keeps it up.
+    keepers: TaskTracker,
+    /// Everybody finishes.
+    closing: CancellationToken,
+    /// The connections close.
+    closed: CancellationToken,
+    /// A broker that is dropped without [`Broker::close`] ends too, if less politely.
+    _guards: [DropGuard; 2],
+}
+
+impl AmqpBroker {
+    /// A line to the RabbitMQ at `url`, `amqp` or `amqps`, that RabbitMQ's own pages show as `name`. Returns at once
+    /// and connects by itself; [`Broker::line`] tells how that goes. To be called inside a tokio runtime.
+    pub fn connect(url: url::Url, name: &str) -> Arc<Self> {
+        let address = Address::new(url);
+        let board = Board::new(&address);
+        let declarations = Arc::new(Declarations::default());
+        let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let (users, keepers) = (TaskTracker::new(), TaskTracker::new());
+        let supervise = |role: Role, declarations: Option<Arc<Declarations>>| {
+            let (current, connections) = watch::channel(None);
+            let (address, board, closed) = (address.clone(), board.clone(), closed.clone());
+            let name = name.to_owned();
+            keepers.spawn(Supervisor { role, address, name, board, current, declarations, closed }.run());
+            connections
+        };
+        let publishing = supervise(Role::Publish, Some(Arc::clone(&declarations)));
+        let consuming = supervise(Role::Consume, None);
+        keepers.spawn(Arc::clone(&declarations).repair(publishing.clone(), closed.clone()));
+        let (publisher, task) = Publisher::new(publishing.clone(), Arc::clone(&declarations), closing.clone());
+        users.spawn(task.run());
+        let _guards = [closing.clone().drop_guard(), closed.clone().drop_guard()];
+        Arc::new(Self {
+            board,
+            publisher,
+            declarations,
+            publishing,
+            consuming,
+            users,
+            keepers,
+            closing,
+            closed,
+            _guards,
+        })
+    }
+}
+
+#[async_trait]
+impl Broker for AmqpBroker {
+    async fn declare(&self, declarations: Vec<Declaration>) -> Result<(), DeclareError> {
+        self.declarations.remember(&declarations);
+        let mut publishing = self.publishing.clone();
+        let made = async {
+            match declare::connected(&mut publishing).await {
+                Some(connection) => declare::make_now(&connection, &declarations).await,
+                None => Err(DeclareError::Away("closed".into())),
+            }
+        };
+        let late = |_| Err(DeclareError::Away(format!("no answer within {} s", DEADLINE.as_secs())));
+        let made = timeout(DEADLINE, made).await.unwrap_or_else(late);
+        if matches!(made, Err(DeclareError::Away(_))) {
+            self.declarations.is_missing();
+        }
+        made
+    }
+
+    async fn publish(&self, route: Route, message: Message) -> Result<(), PublishError> {
+        let published = self.publisher.publish(route, message).await;
+        if matches!(published, Err(PublishError::Returned(_))) {
+            self.declarations.is_missing();
+        }
+        published
+    }
+
+    fn subscribe(&self, subscription: Subscription) -> Subscriber {
+        let (sender, deliveries) = mpsc::channel(consumer::prefetch(subscription.receipts).into());
+        let (attached, is_attached) = watch::channel(false);
+        let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
+        let task = ConsumeTask {
+            subscription,
+            current: self.consuming.clone(),
+            declarations: Arc::clone(&self.declarations),
+            deliveries: sender,
+            attached,
+            stop: stop.clone(),
+            gone: gone.clone(),
+            closing: self.closing.clone(),
+        };
+        self.users.spawn(task.run());
+        Subscriber::new(deliveries, is_attached, stop, gone)
+    }
+
+    fn line(&self) -> watch::Receiver<Line> {
+        self.board.line()
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+        self.users.close();
+        // Whoever is not done within the deadline of one operation waits for a broker that does not answer.
+        let _ = timeout(DEADLINE, self.users.wait()).await;
+        self.closed.cancel();
+        self.keepers.close();
+        let _ = timeout(DEADLINE, self.keepers.wait()).await;
+    }
+}
