@@ -118,7 +118,7 @@ impl App {
         };
         state.catalog.refresh(&*store, clock.now()).await?;
 
-        let loops = Shutdown::default();
+        let loops = shutdown.later();
         let tasks = TaskTracker::new();
         Loops { state: state.clone(), line: line.clone(), config: config.clone() }.spawn(&tasks, outgoing, &loops);
         tasks.close();

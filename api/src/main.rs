@@ -40,7 +40,9 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     telemetry::start_log(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;
     let BrokerAddress::Amqp(url) = settings.broker.broker.clone() else {
-        anyhow::bail!("the embedded broker lives in `buzzer up`, with a worker beside it; BUZZER_BROKER takes an amqp:// URL");
+        anyhow::bail!(
+            "the embedded broker lives in `buzzer up`, with a worker beside it; BUZZER_BROKER takes an amqp:// URL"
+        );
     };
     let broker = Arc::new(AmqpBroker::connect(url, "buzzer-api"));
     let line = BrokerLine { broker, topology: settings.broker.topology(), durable: true };

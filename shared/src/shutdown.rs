@@ -32,6 +32,12 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// A wish of its own, for parts that stop after others have. A second signal ends its waiting too.
+    #[must_use]
+    pub fn later(&self) -> Self {
+        Self { soft: CancellationToken::new(), hard: self.hard.clone() }
+    }
+
     /// Asks everybody to stop.
     pub fn request(&self) {
         self.soft.cancel();

@@ -1,1 +1,3 @@
-fn main() {}
+//! Buzzer as its users meet it.
+
+mod walls;
