@@ -1,1 +1,27 @@
+//! Buzzer's HTTP service: it accepts jobs, stores them, sends them out, takes the replies, and tells whoever waits.
 //!
+//! One job's road: [`jobs`] `submit` → [`store`] `submit` → `202` → [`dispatch`] → the broker → a worker → the broker →
+//! [`replies`] → [`journal`] → [`store`] `apply`, which asks [`lifecycle`] → [`wake`] → [`jobs`] `get`.
+
+pub mod app;
+pub mod config;
+
+pub mod jobs;
+pub mod kinds;
+pub mod ops;
+
+pub mod extract;
+mod openapi;
+pub mod problem;
+mod serve;
+
+pub mod dispatch;
+pub mod journal;
+pub mod pulse;
+pub mod replies;
+pub mod signals;
+pub mod sweep;
+pub mod wake;
+
+pub mod lifecycle;
+pub mod store;

@@ -32,6 +32,12 @@ impl Shutdown {
         Ok(shutdown)
     }
 
+    /// A wish of its own, for parts that stop after others have. A second signal ends its waiting too.
+    #[must_use]
+    pub fn later(&self) -> Self {
+        Self { soft: CancellationToken::new(), hard: self.hard.clone() }
+    }
+
     /// Asks everybody to stop.
     pub fn request(&self) {
         self.soft.cancel();
@@ -40,6 +46,12 @@ impl Shutdown {
     /// Ends once somebody asked to stop: take nothing new, finish what you have.
     pub async fn requested(&self) {
         self.soft.cancelled().await;
+    }
+
+    /// Asks everybody a second time, and thereby a first.
+    pub fn force(&self) {
+        self.soft.cancel();
+        self.hard.cancel();
     }
 
     pub fn is_requested(&self) -> bool {

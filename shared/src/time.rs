@@ -92,7 +92,7 @@ impl JsonSchema for Time {
     }
 }
 
-/// A length of time. Written like `90s`, `5m`, `1h 30m`, `250ms`.
+/// A length of time. Written like `90s`, `5m`, `1h 30m`, `250ms`, `7d`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(Duration);
 
@@ -140,6 +140,10 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, InvalidTime> {
         let invalid = || InvalidTime { text: text.into(), expected: "a length of time, like 90s, 5m or 1h 30m" };
+        // jiff leaves days out of exact durations, since days of a calendar differ; ours have 24 hours.
+        if let Some(days) = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()) {
+            return Ok(Self::from_secs(u64::from(days) * 86_400));
+        }
         let duration: jiff::SignedDuration = text.parse().map_err(|_| invalid())?;
         Duration::try_from(duration).map(Self).map_err(|_| invalid())
     }
@@ -233,6 +237,7 @@ mod tests {
         assert_eq!(Span::from_secs(90).to_string(), "1m 30s");
         assert_eq!("90s".parse(), Ok(Span::from_secs(90)));
         assert_eq!("5m".parse(), Ok(Span::from_secs(300)));
+        assert_eq!("7d".parse(), Ok(Span::from_secs(604_800)));
         assert!("-5m".parse::<Span>().is_err());
         assert!("soon".parse::<Span>().is_err());
     }

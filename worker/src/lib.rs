@@ -1,1 +1,68 @@
+//! Buzzer's worker: a library to write handlers with, and the stock worker.
 //!
+//! A worker of your own is a program like this. It announces its kind with the schemas of its types, so the API
+//! checks and documents jobs of it without being told.
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! use buzzer_worker::{JobContext, JobError, Worker};
+//! use schemars::JsonSchema;
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize, JsonSchema)]
+//! struct Count {
+//!     /// The text whose words are counted.
+//!     text: String,
+//! }
+//!
+//! #[derive(Serialize, JsonSchema)]
+//! struct Words {
+//!     words: usize,
+//! }
+//!
+//! async fn count(ctx: JobContext, input: Count) -> Result<Words, JobError> {
+//!     if input.text.is_empty() {
+//!         return Err(JobError::fail("there is no text").with_type("https://example.com/empty"));
+//!     }
+//!     ctx.progress(50.0, "counting");
+//!     Ok(Words { words: input.text.split_whitespace().count() })
+//! }
+//!
+//! fn main() -> ExitCode {
+//!     Worker::builder().handler("words.count", count).run()
+//! }
+//! ```
+//!
+//! A handler may run twice for one job: after a crash, the job is handed to another worker. What it does to the
+//! world should bear that; [`JobContext::job_id`] is a good key.
+//!
+//! In reading order: a [`WorkerBuilder`] collects [`Handler`]s and makes a [`Worker`]; its runtime takes requests (one
+//! intake per kind), executes them, hands their outcomes over and only then acknowledges.
+
+mod builder;
+mod config;
+mod context;
+mod error;
+mod execute;
+mod handler;
+mod handlers;
+mod health;
+mod held;
+mod intake;
+mod outcomes;
+mod process;
+mod pulse;
+mod registry;
+mod runtime;
+mod signals;
+mod stock;
+
+pub use builder::{BuildError, WorkerBuilder};
+pub use config::{ProcessConfig, StockConfig, WorkerConfig};
+pub use context::JobContext;
+pub use error::JobError;
+pub use handler::{Handler, HandlerOptions, Input, Output, RawJson};
+pub use process::ProcessError;
+pub use runtime::{Worker, WorkerError};
+pub use stock::stock_worker;

@@ -1,1 +1,24 @@
-fn main() {}
+//! The stock worker.
+
+use std::process::ExitCode;
+
+use buzzer_worker::{ProcessConfig, StockConfig, stock_worker};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Runs jobs of Buzzer: takes requests from RabbitMQ, and answers there.
+#[derive(Debug, Parser)]
+#[command(name = "buzzer-worker", version)]
+struct Config {
+    #[command(flatten)]
+    process: ProcessConfig,
+    #[command(flatten)]
+    stock: StockConfig,
+}
+
+fn main() -> ExitCode {
+    let config = Config::parse();
+    stock_worker(&config.stock).run_with(&config.process)
+}

@@ -107,6 +107,16 @@ impl Message {
         id.parse().map_err(|_| Unreadable::Header { name: "message_id", expected: "{job}/{dispatch}" })
     }
 
+    /// The same message, put aside: with where it was found, and why nobody could use it.
+    #[must_use]
+    pub fn parked(mut self, queue: &str, reason: &impl std::fmt::Display) -> Self {
+        self.user_id = None;
+        self.expiration = None;
+        self.headers.push(("parked-from".into(), queue.into()));
+        self.headers.push(("parked-reason".into(), Header::Text(reason.to_string())));
+        self
+    }
+
     fn expect_type(&self, expected: &'static str) -> Result<(), Unreadable> {
         if self.r#type == expected { Ok(()) } else { Err(Unreadable::Type { found: self.r#type.clone(), expected }) }
     }

@@ -1,0 +1,250 @@
+//! The only wiring: from settings to a running API.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use buzzer_shared::broker::{Broker, DeclareError, Line};
+use buzzer_shared::shutdown::Shutdown;
+use buzzer_shared::time::{Clock, Span};
+use buzzer_shared::topology::Topology;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::config::{ApiConfig, StoreAddress};
+use crate::dispatch::{Claimer, Lanes, Outbox, Publisher};
+use crate::journal::Journal;
+use crate::kinds::Catalog;
+use crate::problem::ApiError;
+use crate::pulse::Pulses;
+use crate::replies::{CaughtUp, Replies};
+use crate::signals::Signals;
+use crate::store::Store;
+use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::sweep::Sweeper;
+use crate::wake::Wake;
+use crate::{jobs, kinds, openapi, ops, serve};
+
+/// What the endpoints share: cheap handles only.
+#[derive(Debug, Clone)]
+pub struct AppState {
+    pub store: Arc<dyn Store>,
+    pub catalog: Catalog,
+    pub lanes: Lanes,
+    pub outbox: Outbox,
+    pub wake: Wake,
+    pub line: watch::Receiver<Line>,
+    pub clock: Arc<dyn Clock>,
+    pub shutdown: Shutdown,
+    /// The largest body, in bytes.
+    pub max_body: usize,
+    pub keep: Span,
+    pub claim_lease: Duration,
+}
+
+/// The broker as the API finds it.
+#[derive(Debug, Clone)]
+pub struct BrokerLine {
+    pub broker: Arc<dyn Broker>,
+    pub topology: Topology,
+    /// Whether what the broker carries outlives this process.
+    pub durable: bool,
+}
+
+/// A running API.
+#[derive(Debug)]
+pub struct App {
+    address: SocketAddr,
+    serving: tokio::task::JoinHandle<()>,
+    tasks: TaskTracker,
+    broker: Arc<dyn Broker>,
+    shutdown: Shutdown,
+    /// Asked for once the last request was answered: until then the endpoints need the loops.
+    loops: Shutdown,
+}
+
+/// Why the API cannot start. Each text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    #[error("the store cannot be used: {0}")]
+    StoreUse(#[from] crate::store::StoreError),
+    #[error("cannot listen on {address}: {source}; is another Buzzer running? BUZZER_LISTEN takes another address")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error(transparent)]
+    Topology(#[from] DeclareError),
+}
+
+impl App {
+    /// Opens the store, starts every loop, and listens. It serves when this answers.
+    pub async fn start(
+        config: ApiConfig,
+        line: BrokerLine,
+        clock: Arc<dyn Clock>,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
+        let store: Arc<dyn Store> = match &config.store {
+            StoreAddress::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        };
+        if !line.durable {
+            let voided = store.void_leases(clock.now()).await?;
+            tracing::debug!(jobs = voided, "what the broker of an earlier process carried goes out again");
+        }
+        let listener = TcpListener::bind(config.listen)
+            .await
+            .map_err(|source| StartError::Listen { address: config.listen, source })?;
+        let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+        declare(&line).await?;
+
+        let (outbox, outgoing) = Outbox::new();
+        let lanes = Lanes::new(line.broker.line(), Arc::clone(&clock));
+        let state = AppState {
+            store: Arc::clone(&store),
+            catalog: Catalog::default(),
+            lanes: lanes.clone(),
+            outbox: outbox.clone(),
+            wake: Wake::default(),
+            line: line.broker.line(),
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+            max_body: config.max_body.0,
+            keep: config.keep,
+            claim_lease: config.leases.claim_lease.as_duration(),
+        };
+        state.catalog.refresh(&*store, clock.now()).await?;
+
+        let loops = shutdown.later();
+        let tasks = TaskTracker::new();
+        Loops { state: state.clone(), line: line.clone(), config: config.clone() }.spawn(&tasks, outgoing, &loops);
+        tasks.close();
+
+        let drain = config.drain.as_duration();
+        let serving = tokio::spawn(serve::serve(listener, router(state), shutdown.clone(), drain));
+        tracing::info!(%address, "listening");
+        Ok(Self { address, serving, tasks, broker: line.broker, shutdown, loops })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Ends once shutdown was requested, requests under way were answered, and every loop has ended.
+    pub async fn stopped(self) {
+        // A panic in the accept loop is in the log; the rest still stops in order.
+        let _ = self.serving.await;
+        self.loops.request();
+        tokio::select! {
+            () = self.tasks.wait() => {}
+            () = self.shutdown.forced() => {}
+        }
+        self.broker.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Makes the exchanges and queues. A broker that is away is waited for in the background; one that refuses is an error.
+async fn declare(line: &BrokerLine) -> Result<(), StartError> {
+    match line.broker.declare(line.topology.fixed()).await {
+        Ok(()) => Ok(()),
+        Err(DeclareError::Away(reason)) => {
+            tracing::warn!(%reason, "starting without the broker: jobs are stored, and go out when it is there");
+            Ok(())
+        }
+        Err(refused @ DeclareError::Refused { .. }) => Err(refused.into()),
+    }
+}
+
+/// Everything that runs beside the endpoints.
+struct Loops {
+    state: AppState,
+    line: BrokerLine,
+    config: ApiConfig,
+}
+
+impl Loops {
+    fn spawn(
+        self,
+        tasks: &TaskTracker,
+        outgoing: tokio::sync::mpsc::Receiver<crate::store::Outgoing>,
+        shutdown: &Shutdown,
+    ) {
+        let AppState { store, catalog, lanes, outbox, wake, clock, .. } = self.state;
+        let BrokerLine { broker, topology, .. } = self.line;
+        let leases = self.config.leases;
+        let run_lease = leases.run_lease.as_duration();
+        let caught_up = CaughtUp::default();
+        let journal = Journal { store: Arc::clone(&store), lanes: lanes.clone(), wake, clock: Arc::clone(&clock) };
+
+        let claimer = Claimer {
+            store: Arc::clone(&store),
+            lanes: lanes.clone(),
+            outbox,
+            lease: leases.claim_lease.as_duration(),
+            clock: Arc::clone(&clock),
+        };
+        let publisher = Publisher {
+            broker: Arc::clone(&broker),
+            topology: topology.clone(),
+            lanes: lanes.clone(),
+            journal: journal.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let replies = Replies {
+            broker: Arc::clone(&broker),
+            topology: topology.clone(),
+            journal: journal.clone(),
+            clock: Arc::clone(&clock),
+            caught_up: caught_up.clone(),
+        };
+        let signals = Signals {
+            broker: Arc::clone(&broker),
+            topology: topology.clone(),
+            journal: journal.clone(),
+            clock: Arc::clone(&clock),
+            lease: run_lease,
+        };
+        let pulses = Pulses {
+            broker,
+            topology,
+            store: Arc::clone(&store),
+            journal: journal.clone(),
+            catalog: catalog.clone(),
+            lanes: lanes.clone(),
+            clock: Arc::clone(&clock),
+            lease: run_lease,
+        };
+        let keep = self.config.keep.as_duration();
+        let sweeper = Sweeper { store, journal, lanes, catalog, caught_up, leases, keep, clock };
+
+        tasks.spawn(claimer.run(shutdown.clone()));
+        tasks.spawn(publisher.run(outgoing, shutdown.clone()));
+        tasks.spawn(replies.run(shutdown.clone()));
+        tasks.spawn(signals.run(shutdown.clone()));
+        tasks.spawn(pulses.run(shutdown.clone()));
+        tasks.spawn(sweeper.run(shutdown.clone()));
+    }
+}
+
+/// Every endpoint.
+pub fn router(state: AppState) -> Router {
+    let api = jobs::router().merge(kinds::router()).merge(ops::router());
+    openapi::finish(api)
+        .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))
+        .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()))
+        .layer(CatchPanicLayer::custom(panicked))
+        .with_state(state)
+}
+
+/// A panic in an endpoint ends that request alone.
+#[expect(clippy::needless_pass_by_value, reason = "tower-http hands it over")]
+fn panicked(reason: Box<dyn std::any::Any + Send>) -> axum::response::Response {
+    let text = reason.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| reason.downcast_ref::<&str>().copied()).unwrap_or("unknown");
+    axum::response::IntoResponse::into_response(ApiError::Internal(format!("an endpoint panicked: {text}")))
+}

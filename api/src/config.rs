@@ -1,0 +1,91 @@
+//! The settings of the API: flags or environment, the same names everywhere. `--help` is the manual.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use buzzer_shared::config::ByteSize;
+use buzzer_shared::time::Span;
+use clap::Args;
+
+/// What the API needs to know but for the broker, which a process may share between its parts.
+#[derive(Debug, Clone, Args)]
+pub struct ApiConfig {
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, env = "BUZZER_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+
+    /// Where everything is kept: `sqlite:FILE`.
+    #[arg(long, env = "BUZZER_STORE", default_value_t = StoreAddress::Sqlite(PathBuf::from("buzzer.db")))]
+    pub store: StoreAddress,
+
+    /// How large a request may be, and with it an input.
+    #[arg(long, env = "BUZZER_MAX_BODY", default_value = "1MiB")]
+    pub max_body: ByteSize,
+
+    /// How long jobs are kept after they are done.
+    #[arg(long, env = "BUZZER_KEEP", default_value = "7d")]
+    pub keep: Span,
+
+    /// How long requests under way may take to end when the process is asked to stop.
+    #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
+    pub drain: Span,
+
+    #[command(flatten)]
+    pub leases: Leases,
+}
+
+/// How long silence is waited for before a job is sent out again. Shorter heals faster; too short runs jobs twice.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Leases {
+    /// How long a job that was sent out may go unheard of.
+    #[arg(long, env = "BUZZER_CLAIM_LEASE", default_value = "30s")]
+    pub claim_lease: Span,
+
+    /// How long a run may go without a sign of life of its worker; several beats.
+    #[arg(long, env = "BUZZER_RUN_LEASE", default_value = "60s")]
+    pub run_lease: Span,
+}
+
+/// Which store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreAddress {
+    Sqlite(PathBuf),
+}
+
+impl fmt::Display for StoreAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for StoreAddress {
+    type Err = InvalidStore;
+
+    fn from_str(text: &str) -> Result<Self, InvalidStore> {
+        match text.strip_prefix("sqlite:") {
+            Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
+            _ => Err(InvalidStore),
+        }
+    }
+}
+
+/// A text that names no store.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("expected `sqlite:FILE`, like sqlite:buzzer.db")]
+pub struct InvalidStore;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_a_sqlite_file() {
+        assert_eq!("sqlite:a.db".parse::<StoreAddress>().unwrap(), StoreAddress::Sqlite("a.db".into()));
+        assert!("sqlite:".parse::<StoreAddress>().is_err());
+        assert!("mysql://x".parse::<StoreAddress>().is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! How many jobs of one kind may be out. Pure: the present comes in as an argument.
+
+use std::time::Duration;
+
+use buzzer_shared::time::Time;
+
+/// After the broker sent a request back, its kind rests so long: its queue is being made again.
+const REST: Duration = Duration::from_secs(1);
+
+/// One kind's share of the broker.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// How many runs the live workers take on at a time. No live worker: nothing goes out.
+    pub slots: usize,
+    /// Whether its queue is there.
+    pub open: bool,
+    /// How many of its jobs are out.
+    pub out: usize,
+    /// Whether the store may hold jobs that wait for their turn. While it does, no newcomer passes them.
+    pub backlog: bool,
+    completions: Rate,
+    rests_until: Option<Time>,
+}
+
+impl Lane {
+    /// A lane whose backlog is not known yet, and whose queue is not there.
+    pub fn with_slots(slots: usize) -> Self {
+        Self { slots, backlog: true, ..Self::default() }
+    }
+
+    /// How many more may go out now. The window is what the slots hold and what was completed in the last second, so
+    /// that a fast kind never waits for the next claim, and a slow one keeps its backlog in the store.
+    pub fn room(&self, now: Time) -> usize {
+        let resting = self.rests_until.is_some_and(|until| now < until);
+        if self.slots == 0 || !self.open || resting {
+            return 0;
+        }
+        let window = self.slots + self.completions.in_last_second(now);
+        window.saturating_sub(self.out)
+    }
+
+    /// Takes a place for a job that is not in the store yet.
+    pub fn reserve(&mut self, now: Time) -> bool {
+        let free = !self.backlog && self.room(now) > 0;
+        if free {
+            self.out += 1;
+        }
+        free
+    }
+
+    /// A job that was out is no longer; `done` when it is because it has ended.
+    pub fn leave(&mut self, done: bool, now: Time) {
+        self.out = self.out.saturating_sub(1);
+        if done {
+            self.completions.count(now);
+        }
+    }
+
+    pub fn rest(&mut self, now: Time) {
+        self.rests_until = Some(now + REST);
+    }
+
+    /// Whether there may be something to send, and room for it.
+    pub fn is_hungry(&self, now: Time) -> bool {
+        self.backlog && self.room(now) > 0
+    }
+}
+
+/// Counts what happened in the last second: this second's count, and as much of the last one's as still matters.
+#[derive(Debug, Default)]
+struct Rate {
+    second: i64,
+    this: usize,
+    last: usize,
+}
+
+impl Rate {
+    fn count(&mut self, now: Time) {
+        self.turn(now);
+        self.this += 1;
+    }
+
+    fn in_last_second(&self, now: Time) -> usize {
+        match now.as_millis().div_euclid(1000) - self.second {
+            0 => self.this.max(self.last),
+            1 => self.this,
+            _ => 0,
+        }
+    }
+
+    fn turn(&mut self, now: Time) {
+        let second = now.as_millis().div_euclid(1000);
+        if second != self.second {
+            self.last = if second == self.second + 1 { self.this } else { 0 };
+            self.this = 0;
+            self.second = second;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open_lane(slots: usize) -> Lane {
+        Lane { slots, open: true, ..Lane::default() }
+    }
+
+    #[test]
+    fn no_live_worker_means_no_room() {
+        assert_eq!(open_lane(0).room(Time::from_millis(0)), 0);
+        assert_eq!(Lane { open: false, ..open_lane(8) }.room(Time::from_millis(0)), 0);
+    }
+
+    #[test]
+    fn the_window_is_the_slots_and_the_completions_of_the_last_second() {
+        let mut lane = open_lane(8);
+        lane.out = 5;
+        assert_eq!(lane.room(Time::from_millis(10_000)), 3);
+        for _ in 0..4 {
+            lane.leave(true, Time::from_millis(10_000));
+        }
+        assert_eq!(lane.room(Time::from_millis(10_500)), 8 + 4 - 1);
+        assert_eq!(lane.room(Time::from_millis(11_500)), 8 + 4 - 1);
+        assert_eq!(lane.room(Time::from_millis(12_000)), 8 - 1);
+    }
+
+    #[test]
+    fn nobody_passes_a_backlog() {
+        let mut lane = open_lane(8);
+        lane.backlog = true;
+        assert!(!lane.reserve(Time::from_millis(0)));
+        assert!(lane.is_hungry(Time::from_millis(0)));
+        lane.backlog = false;
+        assert!(lane.reserve(Time::from_millis(0)));
+        assert_eq!(lane.out, 1);
+    }
+
+    #[test]
+    fn a_kind_whose_request_came_back_rests() {
+        let mut lane = open_lane(8);
+        lane.rest(Time::from_millis(0));
+        assert_eq!(lane.room(Time::from_millis(999)), 0);
+        assert_eq!(lane.room(Time::from_millis(1000)), 8);
+    }
+}

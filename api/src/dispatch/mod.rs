@@ -1,0 +1,224 @@
+//! Decides which job goes out next, and sends it.
+//!
+//! The broker holds only a window of requests for each kind; the backlog waits in the store. A job goes out by a claim
+//! with a lease, committed before its request is published. Confirms are not stored: a request that the broker
+//! certainly does not have frees its claim at once, and silence lets the claim end.
+
+mod lane;
+mod lanes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buzzer_shared::broker::{Broker, PublishError};
+use buzzer_shared::id::RunId;
+use buzzer_shared::kind::Kind;
+use buzzer_shared::message::Request;
+use buzzer_shared::problem;
+use buzzer_shared::shutdown::Shutdown;
+use buzzer_shared::time::{Clock, Time};
+use buzzer_shared::topology::Topology;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
+
+pub use lanes::{Lanes, Place};
+
+use crate::journal::Journal;
+use crate::lifecycle::{Event, Job};
+use crate::store::{Happening, Outgoing, Store, StoreError};
+
+/// So many jobs are claimed in one transaction at most, so that it does not hold up the submissions behind it.
+const CLAIM_MAX: usize = 500;
+/// So many requests may wait for the publishing half. The window bounds what is out; this only bounds the queue
+/// between two steps of it.
+const OUTBOX: usize = 4096;
+/// How often the store is asked for jobs that other replicas, or an earlier process, have left waiting.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Takes claimed jobs to send. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Outbox(mpsc::Sender<Outgoing>);
+
+impl Outbox {
+    pub fn new() -> (Self, mpsc::Receiver<Outgoing>) {
+        let (sender, receiver) = mpsc::channel(OUTBOX);
+        (Self(sender), receiver)
+    }
+
+    /// Sends a claimed job. Once the process stops, it stays claimed: its lease ends, and it is claimed again.
+    pub async fn send(&self, outgoing: Outgoing) {
+        let _ = self.0.send(outgoing).await;
+    }
+}
+
+/// Claims jobs from the store whenever a lane has room.
+#[derive(Debug)]
+pub struct Claimer {
+    pub store: Arc<dyn Store>,
+    pub lanes: Lanes,
+    pub outbox: Outbox,
+    pub lease: Duration,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Claimer {
+    /// Until shutdown is requested: a step whenever a lane may be hungry, and a probing one every second.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut probe = tokio::time::interval(PROBE_EVERY);
+        loop {
+            let probing = tokio::select! {
+                () = shutdown.requested() => return,
+                () = self.lanes.hungry() => false,
+                _ = probe.tick() => true,
+            };
+            if let Err(error) = self.step(probing).await {
+                tracing::warn!(%error, "no jobs could be claimed; trying again");
+            }
+        }
+    }
+
+    /// Fills every lane that has room.
+    pub async fn step(&self, probing: bool) -> Result<(), StoreError> {
+        for (kind, room) in self.lanes.rooms(probing) {
+            self.fill(&kind, room).await?;
+        }
+        Ok(())
+    }
+
+    async fn fill(&self, kind: &Kind, room: usize) -> Result<(), StoreError> {
+        let mut room = room;
+        while room > 0 {
+            let limit = room.min(CLAIM_MAX);
+            let now = self.clock.now();
+            let claimed = self.store.claim(kind, limit, now + self.lease, now).await?;
+            let count = claimed.len();
+            self.lanes.claimed(kind, count, limit);
+            for outgoing in claimed {
+                self.outbox.send(outgoing).await;
+            }
+            if count < limit {
+                break;
+            }
+            room -= count;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes what was claimed, and takes back what the broker does not have.
+#[derive(Debug)]
+pub struct Publisher {
+    pub broker: Arc<dyn Broker>,
+    pub topology: Topology,
+    pub lanes: Lanes,
+    pub journal: Journal,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Publisher {
+    /// Until shutdown is requested and every publish has its answer.
+    pub async fn run(self, mut outbox: mpsc::Receiver<Outgoing>, shutdown: Shutdown) {
+        let mut under_way = FuturesUnordered::new();
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            tokio::select! {
+                () = shutdown.requested(), if open => {
+                    // What is in the outbox still goes out; nothing is added.
+                    outbox.close();
+                    open = false;
+                    while let Ok(outgoing) = outbox.try_recv() {
+                        under_way.push(self.publish(outgoing));
+                    }
+                }
+                outgoing = outbox.recv(), if open => match outgoing {
+                    Some(outgoing) => under_way.push(self.publish(outgoing)),
+                    None => open = false,
+                },
+                Some(failed) = under_way.next() => {
+                    let mut failures: Vec<Failure> = failed.into_iter().collect();
+                    // What has failed by now is taken back in one transaction.
+                    while let Some(Some(failed)) = futures_util::FutureExt::now_or_never(under_way.next()) {
+                        failures.extend(failed);
+                    }
+                    self.take_back(failures).await;
+                }
+            }
+        }
+    }
+
+    async fn publish(&self, Outgoing { job, input }: Outgoing) -> Option<Failure> {
+        let request = request(&job, input, self.clock.now());
+        let (run, kind) = (request.run, request.kind.clone());
+        let error = self.broker.publish(self.topology.request(&kind), request.to_message()).await.err()?;
+        Some(Failure { run, kind, error })
+    }
+
+    async fn take_back(&self, failures: Vec<Failure>) {
+        let mut happenings = Vec::new();
+        for Failure { run, kind, error } in failures {
+            tracing::debug!(job.id = %run.job, dispatch = run.dispatch, %error, "a request was not handed over");
+            if matches!(error, PublishError::Returned(_)) {
+                self.mend(&kind);
+            }
+            happenings.extend(event(&error, run).map(|event| Happening { job: run.job, event }));
+        }
+        if happenings.is_empty() {
+            return;
+        }
+        if let Err(error) = self.journal.apply(happenings).await {
+            // Their claims end by themselves.
+            tracing::warn!(%error, "requests that were not handed over wait for the end of their lease");
+        }
+    }
+
+    /// The queue of this kind is gone: somebody deleted it. It is made again while the kind rests.
+    fn mend(&self, kind: &Kind) {
+        self.lanes.rest(kind);
+        let (broker, declarations, kind) = (Arc::clone(&self.broker), self.topology.requests(kind), kind.clone());
+        tokio::spawn(async move {
+            match broker.declare(declarations).await {
+                Ok(()) => tracing::warn!(job.kind = %kind, "the queue of this kind was gone; it was made again"),
+                Err(error) => tracing::error!(job.kind = %kind, %error, "the queue of this kind cannot be made again"),
+            }
+        });
+    }
+}
+
+/// A request that was not handed over.
+#[derive(Debug)]
+struct Failure {
+    run: RunId,
+    kind: Kind,
+    error: PublishError,
+}
+
+/// What a failed publish means for the job. Nothing when the broker may have it: then its lease decides.
+fn event(error: &PublishError, run: RunId) -> Option<Event> {
+    let dispatch = run.dispatch;
+    match error {
+        PublishError::TooLarge { size, limit } => {
+            let reason = format!("The input has {size} bytes; the broker takes at most {limit}.");
+            Some(Event::Unsendable { dispatch, problem: problem::job::rejected_input(reason) })
+        }
+        PublishError::Away | PublishError::Returned(_) | PublishError::Refused => Some(Event::Unsent { dispatch }),
+        PublishError::Unknown => None,
+    }
+}
+
+/// The request for a claimed job. It expires before the claim does, so that an unstarted copy is gone before a second
+/// one goes out, and no later than the job itself.
+fn request(job: &Job, input: bytes::Bytes, now: Time) -> Request {
+    let claim = job.phase.lease().map_or(Duration::ZERO, |until| until.since(now));
+    let expires = job.expires_at.map_or(Duration::MAX, |at| at.since(now));
+    Request {
+        run: RunId { job: job.id, dispatch: job.dispatch },
+        kind: job.kind.clone(),
+        attempt: job.attempt,
+        priority: job.priority,
+        timeout: job.timeout,
+        expiration: (claim * 2 / 3).min(expires),
+        traceparent: None,
+        input,
+    }
+}

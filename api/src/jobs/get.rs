@@ -1,0 +1,156 @@
+use std::time::Duration;
+
+use aide::transform::TransformOperation;
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use buzzer_shared::id::{JobId, Tenant};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::view::{Content, JobView, Waiting};
+use super::{JobPath, PLACE_MAX, WAIT_MAX};
+use crate::app::AppState;
+use crate::extract::{Caller, Path, Query};
+use crate::lifecycle::{Job, Phase};
+use crate::problem::ApiError;
+use crate::store::JobWithContent;
+use crate::wake::Listener;
+
+/// A client that asks again after this is neither late nor a burden.
+const ASK_AGAIN: &str = "1";
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct GetQuery {
+    /// Hold the answer for at most so many seconds, 60 at most, until the job is done.
+    #[serde(default)]
+    wait: Option<u64>,
+    /// With `wait`: until there is an event after this number, too.
+    #[serde(default)]
+    after: Option<u32>,
+}
+
+/// What a long poll waits for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Until {
+    Done,
+    /// Any event after this number.
+    After(u32),
+}
+
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.id("getJob")
+        .tag("jobs")
+        .summary("Look after a job")
+        .description(
+            "Answers at once, or with `?wait=N` once the job is done, or with `?wait=N&after=SEQ` once anything happened \
+             after that event.",
+        )
+        .response::<200, Json<JobView>>()
+        .response_with::<304, (), _>(|r| r.description("Nothing happened since the `ETag` that was sent."))
+        .default_response::<ApiError>()
+}
+
+pub(super) async fn get(
+    caller: Caller,
+    State(state): State<AppState>,
+    Path(path): Path<JobPath>,
+    Query(query): Query<GetQuery>,
+    request: HeaderMap,
+) -> Result<Response, ApiError> {
+    let id = path.id()?;
+    let wait_for = Duration::from_secs(query.wait.unwrap_or(0)).min(WAIT_MAX);
+    let until = query.after.map_or(Until::Done, Until::After);
+    let (job, content) = wait(&state, &caller.tenant, state.wake.listen(id), until, wait_for).await?;
+    if is_known(&request, &job) {
+        return Ok((StatusCode::NOT_MODIFIED, headers(&job)).into_response());
+    }
+    let place = match job.phase {
+        Phase::Ready => state.store.place(&job, PLACE_MAX).await?,
+        _ => None,
+    };
+    let view = JobView::whole(&job, &content, Waiting::of(&job, place, &state))?;
+    Ok((headers(&job), Json(view)).into_response())
+}
+
+/// The job once it is as far as `until` says, or as it is after `wait_for`, or when the process stops.
+pub(super) async fn wait(
+    state: &AppState,
+    tenant: &Tenant,
+    mut listener: Listener,
+    until: Until,
+    wait_for: Duration,
+) -> Result<(Job, Content), ApiError> {
+    let deadline = tokio::time::Instant::now() + wait_for;
+    let mut last_look = wait_for.is_zero();
+    loop {
+        let (job, content) = read(state, tenant, listener.job()).await?;
+        if last_look || is_there(&job, until) {
+            return Ok((job, content));
+        }
+        tokio::select! {
+            () = listener.woken() => {}
+            () = tokio::time::sleep_until(deadline) => last_look = true,
+            () = state.shutdown.requested() => last_look = true,
+        }
+    }
+}
+
+fn is_there(job: &Job, until: Until) -> bool {
+    let done = job.phase.state().is_done();
+    match until {
+        Until::Done => done,
+        Until::After(seq) => done || job.seq > seq,
+    }
+}
+
+async fn read(state: &AppState, tenant: &Tenant, id: JobId) -> Result<(Job, Content), ApiError> {
+    match state.store.job_with_content(tenant, id).await? {
+        Some(JobWithContent { job, input, output }) => Ok((job, Content { input, output })),
+        None => Err(missing(state, id)),
+    }
+}
+
+/// A job that was accepted before anything that is still kept is gone; any other was never there.
+pub(super) fn missing(state: &AppState, id: JobId) -> ApiError {
+    let oldest_kept = state.clock.now() - state.keep.as_duration();
+    match id.accepted_at() {
+        Some(at) if at < oldest_kept => ApiError::JobGone(id.to_string(), state.keep.to_string()),
+        _ => ApiError::UnknownJob(id.to_string()),
+    }
+}
+
+/// What belongs to a job that was just submitted: its input is at hand, and it has no output, unless it is an earlier
+/// one under the same key.
+pub(super) async fn content_of(state: &AppState, job: &Job, input: Bytes) -> Result<Content, ApiError> {
+    if job.phase.state().is_done() {
+        return read(state, &job.tenant, job.id).await.map(|(_, content)| content);
+    }
+    Ok(Content { input, output: None })
+}
+
+/// `ETag`, and `Retry-After` while the job is not done.
+pub(super) fn headers(job: &Job) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Ok(etag) = HeaderValue::from_str(&etag(job)) {
+        headers.insert(header::ETAG, etag);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if !job.phase.state().is_done() {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static(ASK_AGAIN));
+    }
+    headers
+}
+
+fn etag(job: &Job) -> String {
+    format!("W/\"{}\"", job.seq)
+}
+
+fn is_known(request: &HeaderMap, job: &Job) -> bool {
+    let etag = etag(job);
+    let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|value| value.split(',')).any(|known| known.trim() == etag || known.trim() == "*")
+}

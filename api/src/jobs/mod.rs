@@ -1,0 +1,40 @@
+//! Jobs over HTTP: a file for each endpoint.
+
+mod get;
+mod list;
+mod result;
+mod submit;
+mod view;
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::{get_with, post_with};
+use buzzer_shared::id::JobId;
+
+use crate::app::AppState;
+use crate::problem::ApiError;
+
+/// Beyond this place in the queue nobody counts: it would cost more than it tells.
+const PLACE_MAX: u32 = 1000;
+/// So long may an answer be held at most.
+const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// `/v1/jobs/{job}` is one route with one name for its parameter: a kind when posted to, an id otherwise.
+pub fn router() -> ApiRouter<AppState> {
+    ApiRouter::new()
+        .api_route("/v1/jobs", get_with(list::list, list::doc))
+        .api_route("/v1/jobs/{job}", post_with(submit::submit, submit::doc).get_with(get::get, get::doc))
+        .api_route("/v1/jobs/{job}/result", get_with(result::result, result::doc))
+}
+
+/// A job's id, or a kind's name, in the path.
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct JobPath {
+    /// The job's id.
+    job: String,
+}
+
+impl JobPath {
+    fn id(&self) -> Result<JobId, ApiError> {
+        self.job.parse().map_err(|_| ApiError::BadId(self.job.clone()))
+    }
+}

@@ -1,0 +1,33 @@
+use aide::transform::TransformOperation;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header;
+
+use super::{JobPath, get};
+use crate::app::AppState;
+use crate::extract::{Caller, Path};
+use crate::problem::ApiError;
+
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.id("getResult")
+        .tag("jobs")
+        .summary("The bare output")
+        .description("The output byte for byte, with its media type. `409` with the state while there is none.")
+        .response::<200, axum::Json<serde_json::Value>>()
+        .default_response::<ApiError>()
+}
+
+pub(super) async fn result(
+    caller: Caller,
+    State(state): State<AppState>,
+    Path(path): Path<JobPath>,
+) -> Result<Response, ApiError> {
+    let id = path.id()?;
+    let Some(found) = state.store.job_with_content(&caller.tenant, id).await? else {
+        return Err(get::missing(&state, id));
+    };
+    match found.output {
+        Some(output) => Ok(([(header::CONTENT_TYPE, "application/json")], output).into_response()),
+        None => Err(ApiError::NoResult(found.job.phase.state())),
+    }
+}

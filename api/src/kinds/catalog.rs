@@ -1,0 +1,160 @@
+//! What is known about kinds and workers, in memory, as the store last had it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use buzzer_shared::kind::{Kind, KindSpec};
+use buzzer_shared::time::Time;
+use jsonschema::Validator;
+
+use crate::problem::Violation;
+use crate::store::{KnownKind, KnownWorker, Store, StoreError};
+
+/// A worker that was silent for so long, three beats, counts as gone.
+const SILENCE: Duration = Duration::from_secs(15);
+/// More errors of one input than that help nobody.
+const ERRORS_MAX: usize = 20;
+
+/// Every kind that was ever announced, and who runs it now. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Catalog(Arc<RwLock<Snapshot>>);
+
+#[derive(Debug, Default)]
+struct Snapshot {
+    kinds: BTreeMap<Kind, Arc<Entry>>,
+    workers: Vec<KnownWorker>,
+}
+
+/// One kind.
+#[derive(Debug)]
+pub struct Entry {
+    pub known: KnownKind,
+    /// `None` where every input fits, or the schema itself is broken.
+    validator: Option<Validator>,
+}
+
+impl Catalog {
+    /// Reads the store again. Schemas that have not changed are not compiled again.
+    pub async fn refresh(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
+        let (kinds, workers) = (store.kinds().await?, store.workers().await?);
+        let mut snapshot = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut snapshot.kinds);
+        let entry = |known: KnownKind| {
+            let name = known.spec.name.clone();
+            match old.get(&name) {
+                Some(entry) if entry.known == known => (name, Arc::clone(entry)),
+                _ => (name, Arc::new(Entry::new(known))),
+            }
+        };
+        snapshot.kinds = kinds.into_iter().map(entry).collect();
+        snapshot.workers = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
+        Ok(())
+    }
+
+    pub fn kind(&self, name: &str) -> Option<Arc<Entry>> {
+        self.read(|snapshot| snapshot.kinds.get(name).cloned())
+    }
+
+    /// All kinds, by name.
+    pub fn kinds(&self) -> Vec<Arc<Entry>> {
+        self.read(|snapshot| snapshot.kinds.values().cloned().collect())
+    }
+
+    pub fn names(&self) -> Vec<Kind> {
+        self.read(|snapshot| snapshot.kinds.keys().cloned().collect())
+    }
+
+    /// The live workers, the longest running first.
+    pub fn workers(&self) -> Vec<KnownWorker> {
+        self.read(|snapshot| snapshot.workers.clone())
+    }
+
+    /// How many runs of each kind the live workers take on at a time.
+    pub fn slots(&self) -> HashMap<Kind, usize> {
+        self.read(|snapshot| {
+            let mut slots = HashMap::new();
+            for (kind, more) in snapshot.workers.iter().flat_map(|worker| &worker.kinds) {
+                *slots.entry(kind.clone()).or_default() += usize::from(*more);
+            }
+            slots
+        })
+    }
+
+    fn read<T>(&self, with: impl FnOnce(&Snapshot) -> T) -> T {
+        with(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Entry {
+    fn new(known: KnownKind) -> Self {
+        let schema = &known.spec.input_schema;
+        let takes_all = schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty);
+        let validator = if takes_all {
+            None
+        } else {
+            jsonschema::validator_for(schema)
+                .inspect_err(|error| {
+                    tracing::error!(job.kind = %known.spec.name, %error, "the announced input schema cannot be used; inputs of this kind are not checked");
+                })
+                .ok()
+        };
+        Self { known, validator }
+    }
+
+    pub fn spec(&self) -> &KindSpec {
+        &self.known.spec
+    }
+
+    /// What is wrong with an input; nothing when it fits. Pointers begin at the body of the request.
+    pub fn violations(&self, input: &[u8]) -> Vec<Violation> {
+        let Some(validator) = &self.validator else { return Vec::new() };
+        let value: serde_json::Value = match serde_json::from_slice(input) {
+            Ok(value) => value,
+            Err(error) => return vec![Violation { pointer: "/input".into(), detail: error.to_string() }],
+        };
+        let violation = |error: jsonschema::ValidationError<'_>| Violation {
+            pointer: format!("/input{}", error.instance_path().as_str()),
+            detail: error.to_string(),
+        };
+        validator.iter_errors(&value).take(ERRORS_MAX).map(violation).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buzzer_shared::retry::RetryPolicy;
+    use buzzer_shared::time::Span;
+    use serde_json::json;
+
+    use super::*;
+
+    fn entry(input_schema: serde_json::Value) -> Entry {
+        let spec = KindSpec {
+            name: "demo".parse().unwrap(),
+            title: String::new(),
+            description: String::new(),
+            input_schema,
+            output_schema: json!(true),
+            example: None,
+            retry: RetryPolicy::default(),
+            timeout: Span::from_secs(1),
+            slots: 1,
+        };
+        Entry::new(KnownKind { spec, announced_at: Time::from_millis(0) })
+    }
+
+    #[test]
+    fn a_violation_points_into_the_body() {
+        let schema = json!({ "type": "object", "properties": { "seconds": { "type": "number" } }, "required": ["to"] });
+        let violations = entry(schema).violations(br#"{"seconds": "x"}"#);
+        let pointers: Vec<_> = violations.iter().map(|violation| violation.pointer.as_str()).collect();
+        assert_eq!(violations.len(), 2);
+        assert!(pointers.contains(&"/input/seconds") && pointers.contains(&"/input"), "{pointers:?}");
+    }
+
+    #[test]
+    fn what_takes_all_is_not_even_read() {
+        assert!(entry(json!(true)).violations(b"not json").is_empty());
+    }
+}

@@ -1,0 +1,53 @@
+use std::collections::BTreeMap;
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
+use aide::transform::TransformOperation;
+use axum::Json;
+use axum::extract::State;
+use buzzer_shared::id::WorkerId;
+use buzzer_shared::kind::Kind;
+use buzzer_shared::time::Time;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::app::AppState;
+use crate::store::KnownWorker;
+
+#[derive(Debug, Serialize, JsonSchema)]
+struct WorkerList {
+    items: Vec<WorkerView>,
+}
+
+/// A live worker.
+#[derive(Debug, Serialize, JsonSchema)]
+struct WorkerView {
+    id: WorkerId,
+    host: String,
+    version: String,
+    started_at: Time,
+    seen_at: Time,
+    /// Its kinds, with how many runs of each it takes on at a time.
+    kinds: BTreeMap<Kind, u16>,
+}
+
+impl From<KnownWorker> for WorkerView {
+    fn from(KnownWorker { id, host, version, started_at, seen_at, kinds }: KnownWorker) -> Self {
+        Self { id, host, version, started_at, seen_at, kinds }
+    }
+}
+
+pub(super) fn route() -> ApiRouter<AppState> {
+    ApiRouter::new().api_route("/v1/workers", get_with(list, doc))
+}
+
+fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.id("listWorkers")
+        .tag("kinds")
+        .summary("Who is alive")
+        .description("The workers that were heard of in the last 15 seconds, the longest running first.")
+}
+
+async fn list(State(state): State<AppState>) -> Json<WorkerList> {
+    Json(WorkerList { items: state.catalog.workers().into_iter().map(Into::into).collect() })
+}

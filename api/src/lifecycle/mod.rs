@@ -1,0 +1,14 @@
+//! What may become of a job. Pure: no clock, no IO; time and chance come in as arguments.
+//!
+//! [`step`] decides every move of every job. A store calls it inside its transaction and writes what comes out; nobody
+//! else changes a job.
+
+mod event;
+mod job;
+mod step;
+#[cfg(test)]
+mod table;
+
+pub use event::{Entry, Event, LogType};
+pub use job::{Done, Job, Phase, Progress};
+pub use step::{Effect, Ignored, Transition, accept, step};

@@ -1,0 +1,266 @@
+use std::time::Duration;
+
+use buzzer_shared::id::WorkerId;
+use buzzer_shared::message::{Retry, RunResult};
+use buzzer_shared::problem::Problem;
+use buzzer_shared::time::Time;
+use bytes::Bytes;
+use serde_json::json;
+
+use super::{Done, Entry, Event, Job, LogType, Phase, Progress};
+
+/// What comes of an event: the job as it is now, and the rows that go with it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Transition {
+    pub job: Job,
+    pub effects: Vec<Effect>,
+}
+
+/// A row to write in the same transaction. Never a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Append this to the job's event log.
+    Log(Entry),
+    /// Keep this output.
+    KeepOutput(Bytes),
+}
+
+/// Why an event changes nothing. Counted, and no error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Ignored {
+    #[error("the job is done")]
+    Done,
+    #[error("it comes from a dispatch that no longer counts")]
+    OldDispatch,
+    #[error("it comes from a dispatch that never was")]
+    UnknownDispatch,
+    #[error("a later signal was taken before it")]
+    OldSignal,
+    #[error("it is not the time for it")]
+    NotNow,
+}
+
+/// Takes a new job in. Its log begins with `job.accepted`.
+pub fn accept(job: Job) -> Transition {
+    let phase = if job.run_at > job.created_at { Phase::Scheduled } else { Phase::Ready };
+    let mut transition = Transition { job: Job { phase, ..job }, effects: Vec::with_capacity(3) };
+    transition.log(LogType::Accepted, transition.job.created_at, None);
+    transition
+}
+
+/// Decides what comes of `event` for `job` at `now`. Total: every phase has an answer to every event.
+pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> {
+    if let Phase::Done(_) = job.phase {
+        return Err(Ignored::Done);
+    }
+    let next = Transition { job: job.clone(), effects: Vec::new() };
+    match event {
+        Event::Due => due(next, now),
+        Event::Expired => expired(next, now),
+        Event::Claimed { until } => claimed(next, *until),
+        Event::Unsent { dispatch } => unsent(next, *dispatch),
+        Event::Unsendable { dispatch, problem } => unsendable(next, *dispatch, problem, now),
+        Event::Started { dispatch, n, worker, at, until } => {
+            fence_signal(job, *dispatch, *n)?;
+            Ok(started(next, *n, *worker, *at, *until))
+        }
+        Event::Progressed { dispatch, n, at, progress } => {
+            fence_signal(job, *dispatch, *n)?;
+            Ok(progressed(next, *n, *at, progress))
+        }
+        Event::Held { dispatch, until } => held(next, *dispatch, *until),
+        Event::Finished { dispatch, worker, started_at, result, chance } => {
+            fence_outcome(job, *dispatch, result)?;
+            Ok(finished(next, Run { worker: *worker, started_at: *started_at }, result, *chance, now))
+        }
+        Event::LeaseEnded => lease_ended(next, now),
+    }
+}
+
+/// Who ran it, and since when.
+#[derive(Clone, Copy)]
+struct Run {
+    worker: WorkerId,
+    started_at: Option<Time>,
+}
+
+fn due(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
+    match next.job.phase {
+        Phase::Scheduled | Phase::Retrying if next.job.run_at <= now => {
+            next.job.phase = Phase::Ready;
+            Ok(next)
+        }
+        _ => Err(Ignored::NotNow),
+    }
+}
+
+/// Out already, it cannot be called back: the request's own expiration sees to that it does not start late.
+fn expired(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
+    let expires = next.job.expires_at.is_some_and(|at| at <= now) && next.job.started_at.is_none();
+    match next.job.phase {
+        Phase::Scheduled | Phase::Ready if expires => {
+            next.end(Done::Expired, now);
+            Ok(next)
+        }
+        _ => Err(Ignored::NotNow),
+    }
+}
+
+fn claimed(mut next: Transition, until: Time) -> Result<Transition, Ignored> {
+    if next.job.phase != Phase::Ready {
+        return Err(Ignored::NotNow);
+    }
+    next.job.phase = Phase::Sent { until };
+    next.job.dispatch += 1;
+    next.job.awaited = true;
+    next.job.signal = 0;
+    Ok(next)
+}
+
+fn unsent(mut next: Transition, dispatch: u32) -> Result<Transition, Ignored> {
+    fence(&next.job, dispatch)?;
+    match next.job.phase {
+        Phase::Sent { .. } => {
+            next.job.phase = Phase::Ready;
+            next.job.awaited = false;
+            Ok(next)
+        }
+        // A worker or the end of the lease was quicker; both know better.
+        _ => Err(Ignored::NotNow),
+    }
+}
+
+fn unsendable(mut next: Transition, dispatch: u32, problem: &Problem, now: Time) -> Result<Transition, Ignored> {
+    fence(&next.job, dispatch)?;
+    next.job.error = Some(problem.clone());
+    next.end(Done::Failed, now);
+    Ok(next)
+}
+
+fn started(mut next: Transition, n: u32, worker: WorkerId, at: Time, until: Time) -> Transition {
+    next.job.signal = n;
+    next.begin(&Run { worker, started_at: Some(at) });
+    next.job.phase = Phase::Running { until };
+    next
+}
+
+fn progressed(mut next: Transition, n: u32, at: Time, progress: &Progress) -> Transition {
+    next.job.signal = n;
+    next.job.progress = Some(progress.clone());
+    next.log(LogType::Progress, at, Some(json!(progress)));
+    next
+}
+
+/// A worker that names a job in its beat will call its handler or has called it: the lease lives on.
+fn held(mut next: Transition, dispatch: u32, until: Time) -> Result<Transition, Ignored> {
+    fence(&next.job, dispatch)?;
+    next.job.phase = match next.job.phase {
+        Phase::Running { .. } => Phase::Running { until },
+        Phase::Sent { .. } | Phase::Ready => Phase::Sent { until },
+        Phase::Scheduled | Phase::Retrying | Phase::Done(_) => return Err(Ignored::NotNow),
+    };
+    Ok(next)
+}
+
+fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now: Time) -> Transition {
+    next.job.awaited = false;
+    if !matches!(result, RunResult::Returned) && !matches!(next.job.phase, Phase::Running { .. }) {
+        next.begin(&run);
+    }
+    match result {
+        RunResult::Succeeded(output) => {
+            next.effects.push(Effect::KeepOutput(output.clone()));
+            next.job.error = None;
+            next.end(Done::Succeeded, now);
+        }
+        RunResult::Failed { problem, retry } => next.fail(problem, *retry, chance, now),
+        // Nothing was done, or nothing came of it: it goes out again, and nothing is counted.
+        RunResult::Canceled | RunResult::Returned => next.job.phase = Phase::Ready,
+    }
+    next
+}
+
+/// The outcome may still come, and would still count: `awaited` stays.
+fn lease_ended(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
+    match next.job.phase.lease() {
+        Some(until) if until <= now => {
+            next.job.phase = Phase::Ready;
+            Ok(next)
+        }
+        _ => Err(Ignored::NotNow),
+    }
+}
+
+/// Only the current dispatch counts, and only until it was answered.
+fn fence(job: &Job, dispatch: u32) -> Result<(), Ignored> {
+    if dispatch > job.dispatch || dispatch == 0 {
+        return Err(Ignored::UnknownDispatch);
+    }
+    if dispatch < job.dispatch || !job.awaited {
+        return Err(Ignored::OldDispatch);
+    }
+    Ok(())
+}
+
+/// A success of any dispatch ends a live job, for the work was done.
+fn fence_outcome(job: &Job, dispatch: u32, result: &RunResult) -> Result<(), Ignored> {
+    match (fence(job, dispatch), result) {
+        (Err(Ignored::OldDispatch), RunResult::Succeeded(_)) => Ok(()),
+        (fenced, _) => fenced,
+    }
+}
+
+fn fence_signal(job: &Job, dispatch: u32, n: u32) -> Result<(), Ignored> {
+    fence(job, dispatch)?;
+    if n > job.signal { Ok(()) } else { Err(Ignored::OldSignal) }
+}
+
+impl Transition {
+    fn log(&mut self, r#type: LogType, at: Time, data: Option<serde_json::Value>) {
+        self.job.seq += 1;
+        let entry = Entry { seq: self.job.seq, at, r#type, attempt: self.job.attempt, data };
+        self.effects.push(Effect::Log(entry));
+    }
+
+    /// Writes `job.started`. Its signal may be lost or left out: then the outcome brings it, so every log has it.
+    fn begin(&mut self, run: &Run) {
+        if let Some(at) = run.started_at {
+            self.job.started_at = Some(at);
+            self.job.progress = None;
+            self.log(LogType::Started, at, Some(json!({ "worker": run.worker })));
+        }
+    }
+
+    fn fail(&mut self, problem: &Problem, retry: Retry, chance: f64, now: Time) {
+        self.job.error = Some(problem.clone());
+        let wait = match retry {
+            Retry::Never => None,
+            Retry::After(delay) => Some(delay),
+            Retry::Policy => Some(self.job.retry.delay(self.job.attempt, chance)),
+        };
+        match wait {
+            Some(wait) if self.job.attempt < self.job.retry.max_attempts => self.retry(wait, now),
+            _ => self.end(Done::Failed, now),
+        }
+    }
+
+    fn retry(&mut self, wait: Duration, now: Time) {
+        let run_at = now + wait;
+        self.log(LogType::Retrying, now, Some(json!({ "error": self.job.error, "run_at": run_at })));
+        self.job.phase = Phase::Retrying;
+        self.job.run_at = run_at;
+        self.job.attempt += 1;
+    }
+
+    fn end(&mut self, done: Done, now: Time) {
+        self.job.phase = Phase::Done(done);
+        self.job.finished_at = Some(now);
+        self.job.awaited = false;
+        let r#type = match done {
+            Done::Succeeded => LogType::Succeeded,
+            Done::Failed => LogType::Failed,
+            Done::Expired => LogType::Expired,
+        };
+        self.log(r#type, now, None);
+    }
+}

@@ -1,0 +1,41 @@
+use aide::axum::ApiRouter;
+use axum::extract::State;
+use axum::response::Html;
+use axum::routing::get;
+
+use crate::app::AppState;
+use crate::extract::Path;
+use crate::problem::{self, ApiError, ProblemType};
+
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+struct ProblemPath {
+    slug: String,
+}
+
+/// A page for people: it is not in the document.
+pub(super) fn route() -> ApiRouter<AppState> {
+    ApiRouter::new().route("/problems/{slug}", get(page))
+}
+
+async fn page(State(_): State<AppState>, path: Path<ProblemPath>) -> Result<Html<String>, ApiError> {
+    let found = problem::ALL.iter().find(|problem| problem.slug == path.0.slug);
+    found.map(|problem| Html(html(problem))).ok_or_else(|| ApiError::NoSuchPath(format!("/problems/{}", path.0.slug)))
+}
+
+fn html(problem: &ProblemType) -> String {
+    let ProblemType { slug, status, title, explanation } = problem;
+    let status = match status {
+        Some(status) => format!("Answered with HTTP {}.", status.as_u16()),
+        None => "Stands in the <code>error</code> of a job.".into(),
+    };
+    let explanation: String = explanation
+        .split('`')
+        .enumerate()
+        .map(|(at, part)| if at % 2 == 1 { format!("<code>{part}</code>") } else { part.into() })
+        .collect();
+    format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title>\
+         <body style=\"font:1rem/1.5 system-ui;max-width:40rem;margin:3rem auto;padding:0 1rem\">\
+         <h1>{title}</h1><p>{explanation}</p><p>{status} Type: <code>/problems/{slug}</code></p></body></html>\n"
+    )
+}

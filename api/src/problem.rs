@@ -1,0 +1,253 @@
+//! Every error that a client can see, its HTTP status, and the page that explains it. Nobody else decides a status.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use buzzer_shared::job::State;
+use buzzer_shared::kind::Kind;
+use buzzer_shared::problem::Problem;
+use http::{HeaderValue, StatusCode, header};
+use serde_json::{Value, json};
+
+use crate::store::StoreError;
+
+/// Why a request was not served.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    #[error("The body is not JSON: {0}")]
+    BrokenJson(String),
+    #[error("{0}")]
+    BadQuery(String),
+    #[error("{0}")]
+    BadHeader(String),
+    #[error("{0:?} is not the id of a job: an id is a UUID, as `POST /v1/jobs/{{kind}}` answered it.")]
+    BadId(String),
+    #[error("This cursor was not made by Buzzer: use `next` of the page before as it is, or leave it out.")]
+    BadCursor,
+    #[error("Send the body as `Content-Type: application/json`{}.", .0.as_ref().map(|found| format!(", not {found}")).unwrap_or_default())]
+    WrongMediaType(Option<String>),
+    #[error("The body has more than {limit} bytes, the most that is taken here.")]
+    TooLarge { limit: usize },
+    #[error("The body could not be read: {0}")]
+    Interrupted(String),
+    #[error("{}", .0.first().map_or("", |first| first.detail.as_str()))]
+    InvalidRequest(Vec<Violation>),
+    #[error("The input does not fit the schema of {kind}: see `errors`.")]
+    InvalidInput { kind: Kind, errors: Vec<Violation> },
+    #[error("No worker has ever announced the kind {0}. {1}")]
+    UnknownKind(String, KnownKinds),
+    #[error("There is no job {0}.")]
+    UnknownJob(String),
+    #[error("Job {0} was deleted: jobs are kept for {1} after they are done.")]
+    JobGone(String, String),
+    #[error("The job is {0}: it has no result.")]
+    NoResult(State),
+    #[error("This key was used before with another kind or body. A new request needs a new key.")]
+    KeyReused,
+    #[error("There is nothing at {0}.")]
+    NoSuchPath(String),
+    #[error("This path does not take {0}.")]
+    WrongMethod(String),
+    #[error("The request cannot be stored now. It was not accepted; try again.")]
+    StoreUnavailable(#[source] StoreError),
+    #[error("Something went wrong here. The log of the API tells more.")]
+    Internal(String),
+}
+
+/// The kinds that can be asked for instead.
+#[derive(Debug)]
+pub struct KnownKinds(pub Vec<Kind>);
+
+impl std::fmt::Display for KnownKinds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("No kind is known yet: is a worker running?");
+        }
+        let names: Vec<_> = self.0.iter().map(Kind::as_str).collect();
+        write!(f, "Known are {}.", names.join(", "))
+    }
+}
+
+/// One thing that is wrong with a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// JSON Pointer (RFC 6901) to the place in the body.
+    pub pointer: String,
+    pub detail: String,
+}
+
+/// A sort of problem.
+#[derive(Debug, Clone, Copy)]
+pub struct ProblemType {
+    /// Its page is `/problems/{slug}`.
+    pub slug: &'static str,
+    /// What it is answered with; `None` for what stands inside a job.
+    pub status: Option<StatusCode>,
+    pub title: &'static str,
+    /// What it means and what to do.
+    pub explanation: &'static str,
+}
+
+/// Declares the problem types of HTTP, one constant each, and the list of all.
+macro_rules! problem_types {
+    ($($name:ident $slug:literal $status:expr, $title:literal, $explanation:literal;)*) => {
+        $(const $name: ProblemType = ProblemType { slug: $slug, status: $status, title: $title, explanation: $explanation };)*
+        /// Every sort of problem that Buzzer itself reports, by HTTP or inside a job.
+        pub const ALL: &[ProblemType] = &[$($name),*];
+    };
+}
+
+problem_types! {
+    BROKEN_JSON "broken-json" Some(StatusCode::BAD_REQUEST), "The body is not JSON",
+        "The body could not be read as JSON. The detail names line and column. Nothing was stored.";
+    BAD_QUERY "bad-query" Some(StatusCode::BAD_REQUEST), "The query cannot be read",
+        "A parameter after the `?` is unknown or has a value that cannot be read. The detail names it.";
+    BAD_HEADER "bad-header" Some(StatusCode::BAD_REQUEST), "A header cannot be read",
+        "A header that Buzzer uses, like `Idempotency-Key`, has a value that it cannot use. The detail names it. Nothing was stored.";
+    BAD_ID "bad-id" Some(StatusCode::BAD_REQUEST), "Not the id of a job",
+        "Ids of jobs are UUIDs. Use the `id` that the submission answered, or its `Location` header as it is.";
+    BAD_CURSOR "bad-cursor" Some(StatusCode::BAD_REQUEST), "Not a cursor",
+        "A cursor comes from `next` of the page before and is passed on unchanged. Leave it out to begin with the newest.";
+    WRONG_MEDIA_TYPE "wrong-media-type" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "Wrong media type",
+        "Bodies are JSON: say so with `Content-Type: application/json`. With curl: `-H 'content-type: application/json'` or `--json`.";
+    TOO_LARGE "too-large" Some(StatusCode::PAYLOAD_TOO_LARGE), "The body is too large",
+        "`limit` is the most bytes that are taken; the operator sets it with `BUZZER_MAX_BODY`. Nothing was stored.";
+    INTERRUPTED "interrupted" Some(StatusCode::BAD_REQUEST), "The body did not arrive",
+        "The connection ended before the body did, or its encoding is broken. Nothing was stored; send it again.";
+    INVALID_REQUEST "invalid-request" Some(StatusCode::UNPROCESSABLE_ENTITY), "The request is not valid",
+        "The body is JSON, but has an unknown field or a value that is not allowed. `errors` names each place by a JSON Pointer. Nothing was stored.";
+    INVALID_INPUT "invalid-input" Some(StatusCode::UNPROCESSABLE_ENTITY), "The input does not fit its kind",
+        "The workers announced a JSON Schema for the input of this kind, and this input does not fit it. `errors` names each place by a JSON Pointer. Nothing was stored. The schema stands at `/v1/kinds/{kind}`.";
+    UNKNOWN_KIND "unknown-kind" Some(StatusCode::NOT_FOUND), "Unknown kind",
+        "No worker has announced this kind so far. `known` lists the kinds there are. Start a worker that runs it, or mend the name.";
+    UNKNOWN_JOB "unknown-job" Some(StatusCode::NOT_FOUND), "Unknown job",
+        "There is no job with this id, or it is not yours.";
+    JOB_GONE "job-gone" Some(StatusCode::GONE), "The job was deleted",
+        "Finished jobs are kept for a time that the operator sets with `BUZZER_KEEP`. This one is older, and was deleted with its result.";
+    NO_RESULT "no-result" Some(StatusCode::CONFLICT), "The job has no result",
+        "Only a job that succeeded has a result. `state` tells where it is; wait for it with `GET /v1/jobs/{id}?wait=30`.";
+    KEY_REUSED "key-reused" Some(StatusCode::UNPROCESSABLE_ENTITY), "The key was used for something else",
+        "An `Idempotency-Key` stands for one request. The same key with another kind or body would hide a mistake. Nothing was stored.";
+    NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
+        "This path does not exist. `/openapi.json` lists all there are.";
+    WRONG_METHOD "wrong-method" Some(StatusCode::METHOD_NOT_ALLOWED), "Method not allowed",
+        "The path exists, but does not take this method. The `Allow` header lists those that it takes.";
+    STORE_UNAVAILABLE "store-unavailable" Some(StatusCode::SERVICE_UNAVAILABLE), "The store is not available",
+        "What you sent was not accepted, because it cannot be stored now: the disk may be full, or the database away. Try again after `Retry-After` seconds. What was accepted before is not touched.";
+    INTERNAL "internal" Some(StatusCode::INTERNAL_SERVER_ERROR), "A mistake in Buzzer",
+        "This should not happen. The log of the API tells more; please report it.";
+    TIMEOUT "timeout" None, "The run took too long",
+        "The handler did not finish within the job's `timeout`. It counts as a failed attempt.";
+    PANIC "panic" None, "The handler panicked",
+        "The handler has a bug that ended this run. The worker and its other jobs go on. It counts as a failed attempt.";
+    REJECTED_INPUT "rejected-input" None, "The handler cannot read this input",
+        "The input fits the announced schema, but not the handler's own type, or is more than the broker carries. Another attempt would not help, so there is none.";
+    OUTPUT_TOO_LARGE "output-too-large" None, "The output is too large",
+        "The handler's output has more bytes than the worker's `BUZZER_MAX_BODY` or the broker allows. Store large results elsewhere and return their address.";
+    FAILED "failed" None, "The handler failed",
+        "The handler reported an error without a type of its own. The detail is the handler's.";
+}
+
+impl ApiError {
+    fn problem_type(&self) -> ProblemType {
+        match self {
+            Self::BrokenJson(_) => BROKEN_JSON,
+            Self::BadQuery(_) => BAD_QUERY,
+            Self::BadHeader(_) => BAD_HEADER,
+            Self::BadId(_) => BAD_ID,
+            Self::BadCursor => BAD_CURSOR,
+            Self::WrongMediaType(_) => WRONG_MEDIA_TYPE,
+            Self::TooLarge { .. } => TOO_LARGE,
+            Self::Interrupted(_) => INTERRUPTED,
+            Self::InvalidRequest(_) => INVALID_REQUEST,
+            Self::InvalidInput { .. } => INVALID_INPUT,
+            Self::UnknownKind(..) => UNKNOWN_KIND,
+            Self::UnknownJob(_) => UNKNOWN_JOB,
+            Self::JobGone(..) => JOB_GONE,
+            Self::NoResult(_) => NO_RESULT,
+            Self::KeyReused => KEY_REUSED,
+            Self::NoSuchPath(_) => NO_SUCH_PATH,
+            Self::WrongMethod(_) => WRONG_METHOD,
+            Self::StoreUnavailable(_) => STORE_UNAVAILABLE,
+            Self::Internal(_) => INTERNAL,
+        }
+    }
+
+    fn more(&self) -> Vec<(&'static str, Value)> {
+        match self {
+            Self::TooLarge { limit } => vec![("limit", json!(limit))],
+            Self::InvalidRequest(errors) | Self::InvalidInput { errors, .. } => {
+                let error = |v: &Violation| json!({ "pointer": v.pointer, "detail": v.detail });
+                vec![("errors", errors.iter().map(error).collect())]
+            }
+            Self::UnknownKind(_, known) => vec![("known", json!(known.0))],
+            Self::NoResult(state) => vec![("state", json!(state))],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => Self::StoreUnavailable(error),
+            StoreError::Corrupt(detail) => Self::Internal(detail),
+        }
+    }
+}
+
+impl From<&ApiError> for Problem {
+    fn from(error: &ApiError) -> Self {
+        let ProblemType { slug, status, title, .. } = error.problem_type();
+        let mut problem = Problem::new(format!("/problems/{slug}"), title, error.to_string());
+        problem.status = status.map(|status| status.as_u16());
+        error.more().into_iter().fold(problem, |problem, (name, value)| problem.with(name, value))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        match &self {
+            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was refused"),
+            Self::Internal(reason) => tracing::error!(%reason, "a request failed"),
+            _ => {}
+        }
+        let status = self.problem_type().status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(Problem::from(&self))).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        response
+    }
+}
+
+impl aide::OperationOutput for ApiError {
+    type Inner = Problem;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_unique_and_every_problem_inside_a_job_has_a_page() {
+        use buzzer_shared::problem::job;
+        let mut slugs: Vec<_> = ALL.iter().map(|problem| problem.slug).collect();
+        slugs.sort_unstable();
+        assert!(slugs.windows(2).all(|pair| pair[0] != pair[1]));
+        for r#type in [job::TIMEOUT, job::PANIC, job::REJECTED_INPUT, job::OUTPUT_TOO_LARGE, job::FAILED] {
+            let slug = r#type.strip_prefix("/problems/").unwrap();
+            assert!(ALL.iter().any(|problem| problem.slug == slug && problem.status.is_none()), "{slug}");
+        }
+    }
+
+    #[test]
+    fn a_problem_says_what_to_do_instead() {
+        let error = ApiError::UnknownKind("ecco".into(), KnownKinds(vec!["echo".parse().unwrap()]));
+        let problem = Problem::from(&error);
+        assert_eq!(problem.status, Some(404));
+        assert_eq!(problem.detail.unwrap(), "No worker has ever announced the kind ecco. Known are echo.");
+        assert_eq!(problem.more["known"], json!(["echo"]));
+    }
+}

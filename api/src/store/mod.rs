@@ -1,0 +1,253 @@
+//! Where everything is kept. The store is the truth; the broker is a cache.
+//!
+//! A method is a whole promise: one transaction, named by what it means. When it has answered, what it wrote is on
+//! disk. Nobody else says begin or commit, and no SQL stands outside this folder. [`contract`] is the suite that every
+//! store must pass.
+
+#[cfg(feature = "contract")]
+pub mod contract;
+pub mod sqlite;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buzzer_shared::id::{JobId, RunId, Tenant, WorkerId};
+use buzzer_shared::job::State;
+use buzzer_shared::kind::{Kind, KindSpec};
+use buzzer_shared::message::Announce;
+use buzzer_shared::time::Time;
+use bytes::Bytes;
+
+use crate::lifecycle::{Entry, Event, Ignored, Job, Transition};
+
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Keeps a new job: its row, its input, the first lines of its log, and its key, all or nothing.
+    ///
+    /// With a key that the tenant has used before, nothing is kept, and the answer is the earlier job or
+    /// [`Submitted::KeyReused`].
+    async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError>;
+
+    /// One job of a tenant.
+    async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// One job of a tenant with its input and, where it has one, its output.
+    async fn job_with_content(&self, tenant: &Tenant, id: JobId) -> Result<Option<JobWithContent>, StoreError>;
+
+    /// A tenant's jobs, newest first: those that fit `filter`, after `page.after`, at most `page.limit`.
+    async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError>;
+
+    /// The event log of one job of a tenant after `after`, oldest first, at most `limit`.
+    async fn events(&self, tenant: &Tenant, id: JobId, after: u32, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// What all jobs of a tenant have logged after the number `after`, in the order of commits, at most `limit`. No
+    /// number appears after a higher one, so a reader may go on from the last that it saw.
+    async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError>;
+
+    /// How many jobs of its kind go out before this one, which waits for its turn; 0 for the next. `None` beyond
+    /// `limit`, and for one that does not wait for its turn now.
+    async fn place(&self, job: &Job, limit: u32) -> Result<Option<u32>, StoreError>;
+
+    /// Claims the next jobs of a kind, at most `limit`: higher priority first, then the oldest. Each is out, until
+    /// `until`, when this answers.
+    async fn claim(&self, kind: &Kind, limit: usize, until: Time, now: Time) -> Result<Vec<Outgoing>, StoreError>;
+
+    /// Tells jobs what happened to them, in the order given. One answer for each.
+    ///
+    /// An event that is refused does not hold up the others.
+    async fn apply(&self, happenings: Vec<Happening>, now: Time) -> Result<Vec<Applied>, StoreError>;
+
+    /// Wakes jobs whose time has come: due, expired, at most `limit`.
+    async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Takes back jobs whose lease has ended, at most `limit`.
+    async fn end_leases(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
+
+    /// Takes back every job that is out. For a broker that died with the process before: nothing of what it carried
+    /// is left.
+    async fn void_leases(&self, now: Time) -> Result<usize, StoreError>;
+
+    /// Deletes jobs that were done before `before`, with all that belongs to them, their keys too; at most `limit` jobs.
+    /// Tells how many.
+    ///
+    /// A job that came with a key after `keys_before` stays: its key must still be answered, and with that job.
+    async fn forget(&self, before: Time, keys_before: Time, limit: usize) -> Result<usize, StoreError>;
+
+    /// Keeps what a worker tells of itself and its kinds.
+    async fn announce(&self, announce: &Announce, now: Time) -> Result<(), StoreError>;
+
+    /// Notes that a worker is alive. `false` when it is not known: it should announce itself.
+    async fn beat(&self, worker: WorkerId, now: Time) -> Result<bool, StoreError>;
+
+    /// Forgets a worker that has left, and those not heard of since `before`.
+    async fn dismiss(&self, worker: Option<WorkerId>, before: Time) -> Result<(), StoreError>;
+
+    /// Every kind that was ever announced, by name.
+    async fn kinds(&self) -> Result<Vec<KnownKind>, StoreError>;
+
+    /// Every worker that is known, the longest running first.
+    async fn workers(&self) -> Result<Vec<KnownWorker>, StoreError>;
+
+    /// How many jobs of each kind are out.
+    async fn out(&self) -> Result<HashMap<Kind, usize>, StoreError>;
+
+    /// Numbers for each kind that has jobs which are not done.
+    async fn backlog(&self) -> Result<BTreeMap<Kind, Backlog>, StoreError>;
+
+    /// Writes and reads back a row: whether the store works now.
+    async fn probe(&self, now: Time) -> Result<(), StoreError>;
+}
+
+/// A job to keep.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// The job as [`crate::lifecycle::accept`] made it, claimed already or not.
+    pub accepted: Transition,
+    pub input: Bytes,
+    pub key: Option<Key>,
+}
+
+/// An idempotency key with what it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// The client's text.
+    pub name: String,
+    /// SHA-256 of kind and body: what else must be the same.
+    pub fingerprint: [u8; 32],
+}
+
+/// What became of a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Submitted {
+    /// It is kept.
+    New,
+    /// The key was used for the same before; this is that job as it is now.
+    Repeated(Box<Job>),
+    /// The key was used for something else before.
+    KeyReused,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobWithContent {
+    pub job: Job,
+    pub input: Bytes,
+    pub output: Option<Bytes>,
+}
+
+/// Which jobs to list. An empty filter lets all through.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    pub state: Option<State>,
+    pub kind: Option<Kind>,
+    pub tag: Option<(String, String)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// The [`Listed::cursor`] of the last job of the page before.
+    pub after: Option<i64>,
+    pub limit: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listed {
+    /// Where the next page goes on. Falls from job to job; means nothing else.
+    pub cursor: i64,
+    pub job: Job,
+}
+
+/// An entry of some job's event log, as a tenant's feed has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fed {
+    /// Rises from entry to entry within the tenant, over all its jobs.
+    pub feed: i64,
+    pub job: JobId,
+    pub entry: Entry,
+}
+
+/// A claimed job with what its request needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    pub job: Job,
+    pub input: Bytes,
+}
+
+/// Something that happened to some job.
+#[derive(Debug, Clone)]
+pub struct Happening {
+    pub job: JobId,
+    pub event: Event,
+}
+
+/// What came of a happening.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are changes")]
+pub enum Applied {
+    Changed(Change),
+    Ignored(Ignored),
+    /// No such job.
+    Unknown,
+}
+
+/// A job before and after, as far as others must know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub job: Job,
+    /// Whether it was out before.
+    pub was_out: bool,
+}
+
+/// A kind, and when it was last announced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownKind {
+    pub spec: KindSpec,
+    pub announced_at: Time,
+}
+
+/// A worker as it last announced itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownWorker {
+    pub id: WorkerId,
+    pub host: String,
+    pub version: String,
+    pub started_at: Time,
+    pub seen_at: Time,
+    /// Its kinds with their slots.
+    pub kinds: BTreeMap<Kind, u16>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Not before their time.
+    pub scheduled: u64,
+    /// Waiting for their turn.
+    pub ready: u64,
+    /// Sent out or running.
+    pub out: u64,
+    /// Waiting for another attempt.
+    pub retrying: u64,
+    /// Since when the longest waiting of the ready ones has been accepted.
+    pub oldest: Option<Time>,
+}
+
+/// Why the store did not do it. Nothing was written, unless it took longer than [`DEADLINE`]: of that nobody knows.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Full, locked, out of reach: it may work again later.
+    #[error("the store is not available: {0}")]
+    Unavailable(String),
+    /// What is stored cannot be understood.
+    #[error("the store holds something unexpected: {0}")]
+    Corrupt(String),
+}
+
+/// How long a store may take for one thing before it counts as not available.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Leases that a beat renews.
+pub fn renewals(held: &[RunId], until: Time) -> Vec<Happening> {
+    let renewal = |run: &RunId| Happening { job: run.job, event: Event::Held { dispatch: run.dispatch, until } };
+    held.iter().map(renewal).collect()
+}

@@ -1,0 +1,113 @@
+//! Does what time alone asks for: wakes jobs that are due, takes back those nobody speaks for, deletes old ones.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buzzer_shared::shutdown::Shutdown;
+use buzzer_shared::time::Clock;
+
+use crate::config::Leases;
+use crate::dispatch::Lanes;
+use crate::journal::Journal;
+use crate::kinds::Catalog;
+use crate::replies::CaughtUp;
+use crate::store::{Store, StoreError};
+
+/// How late a job that is due may be noticed.
+const DUE_EVERY: Duration = Duration::from_millis(200);
+/// How often everything else is looked after.
+const ROUND_EVERY: Duration = Duration::from_secs(1);
+/// So many jobs are moved in one transaction at most, so that a sweep does not hold up the submissions behind it.
+const STEP: usize = 500;
+/// A key is kept at least so long, also when its job is not.
+const KEEP_KEYS: Duration = Duration::from_secs(24 * 60 * 60);
+/// A worker that was silent for so long is not listed any more.
+const FORGET_WORKERS: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug)]
+pub struct Sweeper {
+    pub store: Arc<dyn Store>,
+    pub journal: Journal,
+    pub lanes: Lanes,
+    pub catalog: Catalog,
+    pub caught_up: CaughtUp,
+    pub leases: Leases,
+    /// How long jobs are kept after they are done.
+    pub keep: Duration,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Sweeper {
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut due = tokio::time::interval(DUE_EVERY);
+        let mut round = tokio::time::interval(ROUND_EVERY);
+        for timer in [&mut due, &mut round] {
+            timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        }
+        loop {
+            let swept = tokio::select! {
+                () = shutdown.requested() => return,
+                _ = due.tick() => self.wake_due().await,
+                _ = round.tick() => self.round().await,
+            };
+            if let Err(error) = swept {
+                tracing::warn!(%error, "a sweep was cut short; trying again");
+            }
+        }
+    }
+
+    async fn round(&self) -> Result<(), StoreError> {
+        self.end_leases().await?;
+        self.look_around().await?;
+        self.forget().await
+    }
+
+    /// Sends jobs on whose time has come.
+    pub async fn wake_due(&self) -> Result<(), StoreError> {
+        loop {
+            let changes = self.store.wake_due(self.clock.now(), STEP).await?;
+            self.journal.changed(&changes);
+            if changes.len() < STEP {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes back jobs whose lease has ended, but not before this replica has read every outcome for one whole lease:
+    /// until then silence may be its own.
+    pub async fn end_leases(&self) -> Result<(), StoreError> {
+        let lease = self.leases.claim_lease.as_duration();
+        if !self.caught_up.for_at_least(lease, self.clock.now()) {
+            return Ok(());
+        }
+        loop {
+            let changes = self.store.end_leases(self.clock.now(), STEP).await?;
+            for change in &changes {
+                tracing::info!(job.id = %change.job.id, dispatch = change.job.dispatch, "a lease ended without a word; the job goes out again");
+            }
+            self.journal.changed(&changes);
+            if changes.len() < STEP {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Learns what other replicas have learned, and which workers have gone silent.
+    async fn look_around(&self) -> Result<(), StoreError> {
+        self.catalog.refresh(&*self.store, self.clock.now()).await?;
+        self.lanes.set_slots(&self.catalog.slots());
+        self.lanes.reconcile(&self.store.out().await?);
+        Ok(())
+    }
+
+    /// One small step of deletion in each round.
+    async fn forget(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        self.store.dismiss(None, now - FORGET_WORKERS).await?;
+        let forgotten = self.store.forget(now - self.keep, now - KEEP_KEYS.max(self.keep), STEP).await?;
+        if forgotten > 0 {
+            tracing::debug!(jobs = forgotten, "old jobs were deleted");
+        }
+        Ok(())
+    }
+}

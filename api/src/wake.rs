@@ -1,0 +1,94 @@
+//! Tells whoever waits for a job that something happened to it.
+//!
+//! A wake-up is a hint, the store is the truth: register interest first, read the store second, wait third, and read
+//! the store again. So nothing is missed, whatever happens in between.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use buzzer_shared::id::JobId;
+use tokio::sync::watch;
+
+/// Who waits for which job. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Wake(Arc<Mutex<HashMap<JobId, watch::Sender<u32>>>>);
+
+/// Interest in one job. Forgotten when dropped.
+#[derive(Debug)]
+pub struct Listener {
+    job: JobId,
+    seq: watch::Receiver<u32>,
+    wake: Wake,
+}
+
+impl Wake {
+    /// Registers interest in a job. Wake-ups from now on are heard, also before the first wait.
+    pub fn listen(&self, job: JobId) -> Listener {
+        let seq = self.waiting().entry(job).or_insert_with(|| watch::Sender::new(0)).subscribe();
+        Listener { job, seq, wake: self.clone() }
+    }
+
+    /// Wakes those who wait for `job`, whose log is now at `seq`.
+    pub fn changed(&self, job: JobId, seq: u32) {
+        if let Some(sender) = self.waiting().get(&job) {
+            sender.send_replace(seq);
+        }
+    }
+
+    /// The map is whole after every operation, so a panic elsewhere cannot have left it broken.
+    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<u32>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listener {
+    /// Which job it listens for.
+    pub fn job(&self) -> JobId {
+        self.job
+    }
+
+    /// Ends at the next wake-up; at once if there was one since the last call.
+    pub async fn woken(&mut self) {
+        // The sender lives as long as this listener: it cannot be closed.
+        let _ = self.seq.changed().await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let mut waiting = self.wake.waiting();
+        // This one still counts as a receiver here.
+        if waiting.get(&self.job).is_some_and(|sender| sender.receiver_count() <= 1) {
+            waiting.remove(&self.job);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buzzer_shared::time::Time;
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wake_up_before_the_wait_is_heard() {
+        let wake = Wake::default();
+        let job = JobId::new(Time::from_millis(1));
+        let mut listener = wake.listen(job);
+        wake.changed(job, 1);
+        listener.woken().await;
+        assert!(listener.woken().now_or_never().is_none());
+    }
+
+    #[test]
+    fn the_last_listener_leaves_nothing_behind() {
+        let wake = Wake::default();
+        let job = JobId::new(Time::from_millis(1));
+        let (first, second) = (wake.listen(job), wake.listen(job));
+        drop(first);
+        assert_eq!(wake.waiting().len(), 1);
+        drop(second);
+        assert!(wake.waiting().is_empty());
+    }
+}

@@ -1,0 +1,150 @@
+//! The walls of the house: who may name whom. ARCHITECTURE.md tells the reasons.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each module of the API may name of its own crate. A module that is not here is a new room: give it walls.
+const API: &[(&str, &[&str])] = &[
+    ("main", &[]),
+    ("lib", &[]),
+    ("config", &[]),
+    (
+        "app",
+        &[
+            "config", "dispatch", "jobs", "journal", "kinds", "openapi", "ops", "problem", "pulse", "replies", "serve",
+            "signals", "store", "sweep", "wake",
+        ],
+    ),
+    ("jobs", &["app", "extract", "lifecycle", "problem", "store", "wake"]),
+    ("kinds", &["app", "extract", "problem", "store"]),
+    ("ops", &["app", "extract", "problem"]),
+    ("extract", &["app", "problem"]),
+    ("openapi", &["app"]),
+    ("problem", &["store"]),
+    ("serve", &[]),
+    ("dispatch", &["journal", "lifecycle", "store"]),
+    ("journal", &["dispatch", "store", "wake"]),
+    ("pulse", &["dispatch", "journal", "kinds", "store"]),
+    ("replies", &["journal", "lifecycle", "store"]),
+    ("signals", &["journal", "lifecycle", "store"]),
+    ("sweep", &["config", "dispatch", "journal", "kinds", "replies", "store"]),
+    ("wake", &[]),
+    ("store", &["lifecycle"]),
+    ("lifecycle", &[]),
+];
+
+#[derive(Debug)]
+struct Source {
+    /// From the root of the repository.
+    path: String,
+    text: String,
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn sources(folder: &str) -> Vec<Source> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source { path: path.strip_prefix(root()).unwrap().display().to_string(), text });
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources under {folder}");
+    found
+}
+
+/// Asserts that only sources whose path begins with one of `allowed` contain one of `words`.
+fn only(words: &[&str], allowed: &[&str]) {
+    let folders = ["api/src", "worker/src", "shared/src", "cli/src"];
+    for source in folders.iter().flat_map(|folder| sources(folder)) {
+        let inside = allowed.iter().any(|allowed| source.path.starts_with(allowed));
+        let named = words.iter().find(|word| source.text.contains(**word));
+        assert!(inside || named.is_none(), "{} names {:?}, which only {allowed:?} may", source.path, named.unwrap());
+    }
+}
+
+#[test]
+fn lapin_is_named_only_by_the_broker() {
+    only(&["lapin::", "use lapin"], &["shared/src/broker/"]);
+}
+
+#[test]
+fn sql_stands_only_in_the_store() {
+    only(&["rusqlite", "SELECT ", "INSERT INTO", "UPDATE "], &["api/src/store/"]);
+}
+
+#[test]
+fn error_statuses_are_decided_in_one_file() {
+    let decided = "api/src/problem.rs";
+    for source in sources("api/src").into_iter().filter(|source| source.path != decided) {
+        for (at, _) in source.text.match_indices("StatusCode::") {
+            let status: String =
+                source.text[at + 12..].chars().take_while(|c| c.is_alphabetic() || *c == '_').collect();
+            let harmless = ["OK", "ACCEPTED", "NOT_MODIFIED"].contains(&status.as_str());
+            assert!(harmless, "{} decides {status}, which only {decided} may", source.path);
+        }
+    }
+}
+
+#[test]
+fn the_machines_clock_is_read_in_one_file() {
+    only(&["Timestamp::now", "SystemTime::now"], &["shared/src/time.rs"]);
+}
+
+#[test]
+fn api_and_worker_do_not_know_each_other() {
+    only(&["buzzer_api"], &["api/src/main.rs", "cli/src/"]);
+    only(&["buzzer_worker"], &["worker/src/", "cli/src/"]);
+}
+
+#[test]
+fn decisions_are_pure() {
+    let pure = ["api/src/lifecycle/", "shared/src/retry.rs", "api/src/dispatch/lane.rs"];
+    let all = sources("api/src").into_iter().chain(sources("shared/src"));
+    for source in all.filter(|source| pure.iter().any(|pure| source.path.starts_with(pure))) {
+        for word in ["async ", ".await", "tokio", "std::fs", "Instant", "fastrand", "Clock"] {
+            assert!(!source.text.contains(word), "{} names {word:?}, but decisions are pure", source.path);
+        }
+    }
+}
+
+#[test]
+fn imports_of_the_api_go_one_way() {
+    for source in sources("api/src") {
+        let inner = source.path.strip_prefix("api/src/").unwrap();
+        let module = inner.split(['/', '.']).next().unwrap();
+        let (_, allowed) =
+            API.iter().find(|(name, _)| *name == module).unwrap_or_else(|| panic!("{module} has no walls yet"));
+        let named = named_modules(&source.text);
+        for name in named.iter().filter(|name| *name != module) {
+            assert!(allowed.contains(&name.as_str()), "{} names crate::{name}, against the direction", source.path);
+        }
+    }
+}
+
+/// The modules of its own crate that a source names, in `use` and elsewhere.
+fn named_modules(text: &str) -> BTreeSet<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut named = BTreeSet::new();
+    for (at, _) in text.match_indices("crate::") {
+        let rest = &text[at + 7..];
+        match rest.strip_prefix('{') {
+            Some(list) => named.extend(list.split('}').next().unwrap().split(',').map(|name| word(name.trim()))),
+            None => {
+                named.insert(word(rest));
+            }
+        }
+    }
+    named.retain(|name| !name.is_empty());
+    named
+}

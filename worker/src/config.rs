@@ -1,0 +1,88 @@
+//! Settings of a worker: flags or environment, the same names everywhere.
+
+use std::net::SocketAddr;
+
+use buzzer_shared::config::{BrokerConfig, ByteSize, LogConfig};
+use buzzer_shared::time::Span;
+use clap::Args;
+use clap::builder::BoolishValueParser;
+
+/// How a worker works.
+#[derive(Debug, Clone, Args)]
+pub struct WorkerConfig {
+    /// How many jobs of one async kind run at a time, unless the kind says otherwise.
+    #[arg(long, env = "BUZZER_SLOTS", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..))]
+    pub slots: u16,
+
+    /// How long running jobs may go on once the worker is asked to stop; then they are handed back.
+    #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
+    pub drain: Span,
+
+    /// How often the worker tells that it is alive and what it holds. Leases live on it: leave it well under 20s.
+    #[arg(long, env = "BUZZER_BEAT", default_value = "5s")]
+    pub beat: Span,
+
+    /// The largest output that is handed over; a larger one ends the job as `output-too-large`.
+    #[arg(long, env = "BUZZER_MAX_BODY", default_value = "1MiB")]
+    pub max_body: ByteSize,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self { slots: 64, drain: Span::from_secs(30), beat: Span::from_secs(5), max_body: ByteSize(1 << 20) }
+    }
+}
+
+/// The stock worker: how it works, and which kinds it runs.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StockConfig {
+    #[command(flatten)]
+    pub worker: WorkerConfig,
+
+    /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail.
+    #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
+    pub demo: bool,
+}
+
+/// What a worker that has a process of its own needs besides.
+#[derive(Debug, Clone, Args)]
+pub struct ProcessConfig {
+    #[command(flatten)]
+    pub broker: BrokerConfig,
+
+    #[command(flatten)]
+    pub log: LogConfig,
+
+    /// Where /livez is answered, like 127.0.0.1:8081. Off unless given.
+    #[arg(long, env = "BUZZER_LISTEN")]
+    pub listen: Option<SocketAddr>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Debug, Parser)]
+    struct Stock {
+        #[command(flatten)]
+        process: ProcessConfig,
+        #[command(flatten)]
+        stock: StockConfig,
+    }
+
+    #[test]
+    fn the_defaults_are_the_same_without_a_command_line() {
+        let parsed = Stock::try_parse_from(["buzzer-worker"]).unwrap();
+        assert_eq!(format!("{:?}", parsed.stock), format!("{:?}", StockConfig::default()));
+        assert!(parsed.process.listen.is_none());
+    }
+
+    #[test]
+    fn flags_are_read_and_nonsense_is_refused() {
+        let parsed = Stock::try_parse_from(["buzzer-worker", "--demo", "--slots", "3", "--drain", "1m"]).unwrap();
+        assert!(parsed.stock.demo);
+        assert_eq!((parsed.stock.worker.slots, parsed.stock.worker.drain), (3, Span::from_secs(60)));
+        assert!(Stock::try_parse_from(["buzzer-worker", "--slots", "0"]).is_err());
+    }
+}

@@ -1,0 +1,129 @@
+//! What a handler is given besides its input.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use buzzer_shared::id::{JobId, RunId};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::shorten;
+
+/// So much of a progress message is kept.
+const MAX_MESSAGE: usize = 1024;
+/// What `deadline` tells when a time limit is beyond all reckoning.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// The run that a handler works on. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct JobContext(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    run: RunId,
+    attempt: u32,
+    deadline: Instant,
+    cancellation: CancellationToken,
+    latest: Mutex<Option<Progress>>,
+    reported: Notify,
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) percent: Option<f64>,
+    pub(crate) message: Option<String>,
+}
+
+impl JobContext {
+    /// The context of a run that begins at `now` and may take `limit`.
+    pub(crate) fn new(run: RunId, attempt: u32, now: Instant, limit: Duration) -> Self {
+        Self(Arc::new(Inner {
+            run,
+            attempt,
+            deadline: now + limit.min(FAR),
+            cancellation: CancellationToken::new(),
+            latest: Mutex::new(None),
+            reported: Notify::new(),
+        }))
+    }
+
+    /// A context that belongs to no worker, to call a handler in its own tests. What it reports goes nowhere.
+    pub fn detached(job: JobId, attempt: u32, limit: Duration) -> Self {
+        Self::new(RunId { job, dispatch: 1 }, attempt, Instant::now(), limit)
+    }
+
+    /// The job that is worked on.
+    pub fn job_id(&self) -> JobId {
+        self.0.run.job
+    }
+
+    /// Which attempt this is: 1 for the first. Rises only after a reported failure or a timeout.
+    pub fn attempt(&self) -> u32 {
+        self.0.attempt
+    }
+
+    /// When the run is ended as `timeout`.
+    pub fn deadline(&self) -> std::time::Instant {
+        self.0.deadline.into_std()
+    }
+
+    /// How long the run may still take.
+    pub fn remaining(&self) -> Duration {
+        self.0.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Canceled once nobody waits for the result any more: the time is up, or the worker goes.
+    ///
+    /// An async handler is dropped then and need not look. A CPU-bound one cannot be dropped: it should look at
+    /// [`is_canceled`](Self::is_canceled) from time to time, for until it returns it takes up a core.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.0.cancellation
+    }
+
+    /// Whether nobody waits for the result any more.
+    pub fn is_canceled(&self) -> bool {
+        self.0.cancellation.is_cancelled()
+    }
+
+    /// Tells how far the run is: `percent` is 0 to 100, `message` may be empty.
+    ///
+    /// Never blocks. Report as often as you like: the latest report goes out, at most ten times a second.
+    pub fn progress(&self, percent: impl Into<Option<f64>>, message: impl Into<String>) {
+        let percent = percent.into().filter(|percent| percent.is_finite()).map(|percent| percent.clamp(0.0, 100.0));
+        let message = Some(shorten(message.into(), MAX_MESSAGE)).filter(|message| !message.is_empty());
+        *self.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Progress { percent, message });
+        self.0.reported.notify_one();
+    }
+
+    /// The latest progress that nobody has taken yet.
+    pub(crate) fn take_progress(&self) -> Option<Progress> {
+        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Ends once there is progress to take.
+    pub(crate) async fn reported(&self) {
+        self.0.reported.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buzzer_shared::time::Time;
+
+    #[tokio::test]
+    async fn the_latest_report_wins_and_is_within_bounds() {
+        let ctx = JobContext::detached(JobId::new(Time::from_millis(1)), 1, Duration::MAX);
+        ctx.progress(10.0, "first");
+        ctx.progress(120.0, "");
+        ctx.reported().await;
+        assert_eq!(ctx.take_progress(), Some(Progress { percent: Some(100.0), message: None }));
+        ctx.progress(f64::NAN, "x".repeat(5000));
+        let progress = ctx.take_progress().unwrap();
+        assert_eq!(progress.percent, None);
+        assert!(progress.message.unwrap().len() < MAX_MESSAGE + 4);
+        assert_eq!(ctx.take_progress(), None);
+    }
+}

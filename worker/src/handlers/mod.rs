@@ -1,0 +1,7 @@
+//! The kinds that the stock worker runs.
+
+mod demo;
+mod echo;
+
+pub(crate) use demo::{Fail, Flaky, Progress, Sleep};
+pub(crate) use echo::Echo;

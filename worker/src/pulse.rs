@@ -1,0 +1,130 @@
+//! What a worker tells of itself: the kinds it runs, and that it is alive.
+
+use std::sync::Arc;
+
+use buzzer_shared::broker::{Broker, Line, Receipts, Subscriber, Subscription};
+use buzzer_shared::id::WorkerId;
+use buzzer_shared::message::{Announce, Beat, Control, Message};
+use buzzer_shared::time::Span;
+use buzzer_shared::topology::{Route, Topology};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::health::Health;
+use crate::held::Held;
+
+/// With every so many beats comes an announcement.
+const ANNOUNCE_EVERY: u32 = 6;
+
+/// A worker's pulse.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    broker: Arc<dyn Broker>,
+    route: Route,
+    control: Subscriber,
+    worker: WorkerId,
+    announce: Message,
+    held: Held,
+    health: Health,
+    /// How many beats there were since the last announcement that went out.
+    beats: u32,
+}
+
+impl Pulse {
+    pub(crate) fn new(
+        broker: Arc<dyn Broker>,
+        topology: &Topology,
+        announce: &Announce,
+        held: Held,
+        health: Health,
+    ) -> Self {
+        let control = broker.subscribe(Subscription {
+            queue: topology.control_queue(announce.worker),
+            declare: topology.control(announce.worker),
+            receipts: Receipts::Automatic,
+        });
+        Self {
+            route: topology.pulse(),
+            control,
+            worker: announce.worker,
+            announce: announce.to_message(),
+            held,
+            health,
+            broker,
+            beats: 0,
+        }
+    }
+
+    /// Announces and beats, each `every`, until `stop`; then beats a last time.
+    pub(crate) async fn run(mut self, every: Span, stop: CancellationToken) {
+        let mut line = self.broker.line();
+        let mut ticks = interval_at(Instant::now() + every.as_duration(), every.as_duration());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.announce().await;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                // A broker that was closed changes no more, and sends no more control messages.
+                Ok(()) = line.changed() => {
+                    let now = line.borrow_and_update().clone();
+                    self.line_changed(&now).await;
+                }
+                Some(delivery) = self.control.next() => self.obey(&delivery.message).await,
+                _ = ticks.tick() => self.beat().await,
+            }
+        }
+        self.publish(self.beat_message(true)).await;
+    }
+
+    async fn beat(&mut self) {
+        self.health.look(Instant::now());
+        self.publish(self.beat_message(false)).await;
+        self.beats += 1;
+        if self.beats >= ANNOUNCE_EVERY {
+            self.announce().await;
+        }
+    }
+
+    /// The API may have started anew while the line was away: it must hear at once who is here and what is held.
+    async fn line_changed(&mut self, line: &Line) {
+        self.health.look(Instant::now());
+        debug!(?line, "The line to the broker changed");
+        if *line == Line::Up {
+            self.announce().await;
+            self.beat().await;
+        }
+    }
+
+    async fn obey(&mut self, message: &Message) {
+        match Control::read(message) {
+            Ok(Control::Announce) => {
+                self.announce().await;
+                self.beat().await;
+            }
+            // Of a newer API; what it means is not for this worker.
+            Err(reason) => debug!(%reason, "A control message cannot be read"),
+        }
+    }
+
+    async fn announce(&mut self) {
+        // Not taken yet, for instance before the API has first declared the exchange: again with the next beat.
+        self.beats = if self.publish(self.announce.clone()).await { 0 } else { ANNOUNCE_EVERY };
+    }
+
+    fn beat_message(&self, leaving: bool) -> Message {
+        Beat { worker: self.worker, held: self.held.runs(), leaving }.to_message()
+    }
+
+    /// Whether the broker took it.
+    async fn publish(&self, message: Message) -> bool {
+        match self.broker.publish(self.route.clone(), message).await {
+            Ok(()) => true,
+            Err(error) => {
+                debug!(%error, "A pulse was lost");
+                false
+            }
+        }
+    }
+}

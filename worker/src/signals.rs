@@ -1,0 +1,91 @@
+//! What a run tells while it runs: that it started, and how far it is.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buzzer_shared::broker::Broker;
+use buzzer_shared::id::{RunId, WorkerId};
+use buzzer_shared::message::{Message, Signal, SignalBody};
+use buzzer_shared::time::Clock;
+use buzzer_shared::topology::Route;
+use tracing::debug;
+
+use crate::context::{JobContext, Progress};
+
+/// A run that ends sooner sends no signal: its outcome says when it started.
+const QUIET: Duration = Duration::from_millis(50);
+/// The time between two signals of a run. Eight a second, so that `started` and the last word included they are
+/// never more than ten.
+const SPACING: Duration = Duration::from_millis(125);
+
+/// The way to the signals' queue.
+#[derive(Debug)]
+pub(crate) struct SignalSender {
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) route: Route,
+    pub(crate) worker: WorkerId,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// The signals of one run.
+#[derive(Debug)]
+pub(crate) struct Signals<'a> {
+    sender: &'a SignalSender,
+    run: RunId,
+    ctx: JobContext,
+    /// The number of the last signal.
+    n: u32,
+}
+
+impl<'a> Signals<'a> {
+    pub(crate) fn new(sender: &'a SignalSender, run: RunId, ctx: JobContext) -> Self {
+        Self { sender, run, ctx, n: 0 }
+    }
+
+    /// Sends what there is to tell for as long as it is polled.
+    ///
+    /// While one signal is on its way the next waits, and only the latest report is kept: nothing piles up.
+    pub(crate) async fn pump(&mut self) -> Infallible {
+        tokio::time::sleep(QUIET).await;
+        self.publish(SignalBody::Started).await;
+        loop {
+            self.ctx.reported().await;
+            if let Some(progress) = self.ctx.take_progress() {
+                self.publish(progress.into()).await;
+                tokio::time::sleep(SPACING).await;
+            }
+        }
+    }
+
+    /// Sends the last report, if the run sent signals at all. The run does not wait for it.
+    pub(crate) fn last_word(mut self) {
+        if self.n == 0 {
+            return;
+        }
+        if let Some(progress) = self.ctx.take_progress() {
+            let message = self.message(progress.into());
+            let (broker, route) = (Arc::clone(&self.sender.broker), self.sender.route.clone());
+            tokio::spawn(async move { broker.publish(route, message).await });
+        }
+    }
+
+    async fn publish(&mut self, body: SignalBody) {
+        let message = self.message(body);
+        if let Err(error) = self.sender.broker.publish(self.sender.route.clone(), message).await {
+            debug!(job.id = %self.run.job, %error, "A signal was lost");
+        }
+    }
+
+    fn message(&mut self, body: SignalBody) -> Message {
+        self.n += 1;
+        let at = self.sender.clock.now();
+        Signal { run: self.run, n: self.n, worker: self.sender.worker, at, body }.to_message()
+    }
+}
+
+impl From<Progress> for SignalBody {
+    fn from(Progress { percent, message }: Progress) -> Self {
+        SignalBody::Progress { percent, message }
+    }
+}

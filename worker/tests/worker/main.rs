@@ -1,0 +1,9 @@
+//! A worker against a fake API, over the broker inside the process.
+
+#![expect(clippy::unwrap_used, reason = "in tests a panic is a failure")]
+
+mod drain;
+mod holding;
+mod outcomes;
+mod stage;
+mod telling;
