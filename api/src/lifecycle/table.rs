@@ -1,1 +1,407 @@
-//! Every phase against every event.
+//! Every phase against every event, and what holds whatever happens.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::job::Priority;
+use buzzer_shared::message::{Retry, RunResult};
+use buzzer_shared::problem::Problem;
+use buzzer_shared::retry::RetryPolicy;
+use buzzer_shared::time::Time;
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::{Done, Effect, Entry, Event, Ignored, Job, LogType, Phase, Progress, Transition, accept, step};
+
+const NOW: Time = Time::from_millis(1_795_000_000_000);
+const LATER: Time = Time::from_millis(1_795_000_060_000);
+
+/// What the table says of one phase and one event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cell {
+    Scheduled,
+    Ready,
+    Sent,
+    Running,
+    Retrying,
+    Succeeded,
+    Failed,
+    Expired,
+    /// [`Ignored::Done`]
+    Over,
+    /// [`Ignored::OldDispatch`]
+    Old,
+    /// [`Ignored::UnknownDispatch`]
+    Never,
+    /// [`Ignored::OldSignal`]
+    Stale,
+    /// [`Ignored::NotNow`]
+    NotNow,
+}
+
+use Cell::{Expired, Failed, Never, NotNow, Old, Over, Ready, Retrying, Running, Scheduled, Sent, Stale, Succeeded};
+
+/// The columns: one event of each sort that could count.
+const EVENTS: usize = 13;
+
+/// The rows: a job in each phase; ready twice, since one whose lease ended may still be answered.
+#[rustfmt::skip]
+const TABLE: [(&str, [Cell; EVENTS]); 9] = [
+    //                due     expired  claimed unsent  unsendable started  progressed held     succeeded  failed    canceled returned lease ended
+    ("scheduled",   [Ready,  Expired, NotNow, Never,  Never,     Never,   Never,     Never,   Never,     Never,    Never,   Never,   NotNow]),
+    ("ready",       [NotNow, Expired, Sent,   Never,  Never,     Never,   Never,     Never,   Never,     Never,    Never,   Never,   NotNow]),
+    ("ready again", [NotNow, Expired, Sent,   NotNow, Failed,    Running, Ready,     Sent,    Succeeded, Retrying, Ready,   Ready,   NotNow]),
+    ("sent",        [NotNow, NotNow,  NotNow, Ready,  Failed,    Running, Sent,      Sent,    Succeeded, Retrying, Ready,   Ready,   Ready]),
+    ("running",     [NotNow, NotNow,  NotNow, NotNow, Failed,    Running, Running,   Running, Succeeded, Retrying, Ready,   Ready,   Ready]),
+    ("retrying",    [Ready,  NotNow,  NotNow, Old,    Old,       Old,     Old,       Old,     Succeeded, Old,      Old,     Old,     NotNow]),
+    ("succeeded",   [Over;   EVENTS]),
+    ("failed",      [Over;   EVENTS]),
+    ("expired",     [Over;   EVENTS]),
+];
+
+/// The column of an event. Has no wildcard: an event that is added does not compile until it has a column.
+fn column(event: &Event) -> usize {
+    match event {
+        Event::Due => 0,
+        Event::Expired => 1,
+        Event::Claimed { .. } => 2,
+        Event::Unsent { .. } => 3,
+        Event::Unsendable { .. } => 4,
+        Event::Started { .. } => 5,
+        Event::Progressed { .. } => 6,
+        Event::Held { .. } => 7,
+        Event::Finished { result, .. } => match result {
+            RunResult::Succeeded(_) => 8,
+            RunResult::Failed { .. } => 9,
+            RunResult::Canceled => 10,
+            RunResult::Returned => 11,
+        },
+        Event::LeaseEnded => 12,
+    }
+}
+
+/// The row of a job. Has no wildcard either.
+fn row(job: &Job) -> usize {
+    match job.phase {
+        Phase::Scheduled => 0,
+        Phase::Ready if !job.awaited => 1,
+        Phase::Ready => 2,
+        Phase::Sent { .. } => 3,
+        Phase::Running { .. } => 4,
+        Phase::Retrying => 5,
+        Phase::Done(Done::Succeeded) => 6,
+        Phase::Done(Done::Failed) => 7,
+        Phase::Done(Done::Expired) => 8,
+    }
+}
+
+fn cell(outcome: &Result<Transition, Ignored>) -> Cell {
+    match outcome {
+        Ok(transition) => match transition.job.phase {
+            Phase::Scheduled => Scheduled,
+            Phase::Ready => Ready,
+            Phase::Sent { .. } => Sent,
+            Phase::Running { .. } => Running,
+            Phase::Retrying => Retrying,
+            Phase::Done(Done::Succeeded) => Succeeded,
+            Phase::Done(Done::Failed) => Failed,
+            Phase::Done(Done::Expired) => Expired,
+        },
+        Err(Ignored::Done) => Over,
+        Err(Ignored::OldDispatch) => Old,
+        Err(Ignored::UnknownDispatch) => Never,
+        Err(Ignored::OldSignal) => Stale,
+        Err(Ignored::NotNow) => NotNow,
+    }
+}
+
+fn worker() -> WorkerId {
+    WorkerId::from(uuid::Uuid::from_u128(7))
+}
+
+fn problem() -> Problem {
+    Problem::new("mine", "Mine", "because")
+}
+
+/// A job whose times have all come, in each phase as its life leaves it.
+fn jobs() -> [Job; 9] {
+    let base = Job {
+        id: JobId::from(uuid::Uuid::from_u128(1)),
+        tenant: Tenant::default(),
+        kind: "echo".parse().unwrap(),
+        priority: Priority::default(),
+        tags: BTreeMap::new(),
+        retry: RetryPolicy::default(),
+        timeout: Duration::from_secs(60),
+        created_at: NOW - Duration::from_secs(9),
+        run_at: NOW,
+        expires_at: Some(NOW),
+        phase: Phase::Scheduled,
+        attempt: 1,
+        dispatch: 0,
+        awaited: false,
+        signal: 0,
+        seq: 1,
+        started_at: None,
+        finished_at: None,
+        progress: None,
+        error: None,
+    };
+    let in_phase = |phase| Job { phase, ..base.clone() };
+    let out = |phase| Job { phase, dispatch: 1, awaited: true, ..base.clone() };
+    let done = |done| Job { dispatch: 1, finished_at: Some(NOW), ..in_phase(Phase::Done(done)) };
+    [
+        in_phase(Phase::Scheduled),
+        in_phase(Phase::Ready),
+        out(Phase::Ready),
+        out(Phase::Sent { until: NOW }),
+        Job { started_at: Some(NOW), seq: 2, ..out(Phase::Running { until: NOW }) },
+        Job { dispatch: 1, attempt: 2, started_at: Some(NOW), error: Some(problem()), ..in_phase(Phase::Retrying) },
+        done(Done::Succeeded),
+        done(Done::Failed),
+        done(Done::Expired),
+    ]
+}
+
+/// One of each event, from the first dispatch.
+fn events(dispatch: u32) -> [Event; EVENTS] {
+    let finished = |result| Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), result, chance: 0.5 };
+    [
+        Event::Due,
+        Event::Expired,
+        Event::Claimed { until: LATER },
+        Event::Unsent { dispatch },
+        Event::Unsendable { dispatch, problem: problem() },
+        Event::Started { dispatch, n: 1, worker: worker(), at: NOW, until: LATER },
+        Event::Progressed { dispatch, n: 2, at: NOW, progress: Progress { percent: Some(4.0), message: None } },
+        Event::Held { dispatch, until: LATER },
+        finished(RunResult::Succeeded(Bytes::from_static(b"1"))),
+        finished(RunResult::Failed { problem: problem(), retry: Retry::Policy }),
+        finished(RunResult::Canceled),
+        finished(RunResult::Returned),
+        Event::LeaseEnded,
+    ]
+}
+
+#[test]
+fn every_phase_has_its_answer_to_every_event() {
+    for (r, job) in jobs().iter().enumerate() {
+        assert_eq!(row(job), r, "the jobs stand in the order of the rows");
+        for (c, event) in events(1).iter().enumerate() {
+            assert_eq!(column(event), c, "the events stand in the order of the columns");
+            let (name, cells) = TABLE[r];
+            assert_eq!(cell(&step(job, event, NOW)), cells[c], "{name} × {event:?}");
+        }
+    }
+}
+
+#[test]
+fn only_the_current_dispatch_counts_except_for_success() {
+    let sent = |dispatch, awaited| Job { dispatch, awaited, ..jobs()[3].clone() };
+    let fenced = 3..12;
+    for (job, from, expected) in
+        [(sent(2, true), 1, Old), (sent(2, true), 3, Never), (sent(2, true), 0, Never), (sent(1, false), 1, Old)]
+    {
+        for event in &events(from)[fenced.clone()] {
+            let success = matches!(event, Event::Finished { result: RunResult::Succeeded(_), .. });
+            let expected = if success && expected == Old { Succeeded } else { expected };
+            assert_eq!(cell(&step(&job, event, NOW)), expected, "dispatch {from} of {} × {event:?}", job.dispatch);
+        }
+    }
+}
+
+#[test]
+fn a_signal_that_is_not_above_the_last_is_stale() {
+    let job = Job { signal: 2, ..jobs()[4].clone() };
+    for event in &events(1)[5..7] {
+        assert_eq!(cell(&step(&job, event, NOW)), Stale, "{event:?}");
+    }
+}
+
+#[test]
+fn nothing_wakes_expires_or_comes_back_before_its_time() {
+    let early = NOW - Duration::from_millis(1);
+    for job in jobs() {
+        for event in [Event::Due, Event::Expired, Event::LeaseEnded] {
+            assert!(step(&job, &event, early).is_err(), "{:?} × {event:?}", job.phase);
+        }
+    }
+}
+
+#[test]
+fn a_failure_is_tried_again_as_policy_and_handler_say() {
+    let run = |attempt, retry| {
+        let job = Job { attempt, ..jobs()[4].clone() };
+        let result = RunResult::Failed { problem: problem(), retry };
+        let event = Event::Finished { dispatch: 1, worker: worker(), started_at: None, result, chance: 0.5 };
+        step(&job, &event, NOW).unwrap().job
+    };
+    let again = run(1, Retry::Policy);
+    assert_eq!((again.phase, again.attempt, again.run_at), (Phase::Retrying, 2, NOW + Duration::from_millis(500)));
+    let again = run(4, Retry::After(Duration::from_secs(9)));
+    assert_eq!((again.phase, again.attempt, again.run_at), (Phase::Retrying, 5, NOW + Duration::from_secs(9)));
+    for ended in [run(1, Retry::Never), run(5, Retry::Policy), run(5, Retry::After(Duration::ZERO))] {
+        assert_eq!((ended.phase, ended.error), (Phase::Done(Done::Failed), Some(problem())));
+    }
+}
+
+/// A life as chance has it: an event, and how much later it comes.
+#[derive(Debug, Clone)]
+struct Act {
+    event: Event,
+    after: Duration,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let dispatch = 0..4_u32;
+    let time = || (0..120_000_i64).prop_map(|ms| NOW + Duration::from_millis(ms.unsigned_abs()));
+    let retry = prop_oneof![
+        3 => Just(Retry::Policy),
+        1 => Just(Retry::Never),
+        1 => (0..10_000_u64).prop_map(|ms| Retry::After(Duration::from_millis(ms))),
+    ];
+    let result = prop_oneof![
+        1 => Just(RunResult::Succeeded(Bytes::from_static(b"{}"))),
+        4 => retry.prop_map(|retry| RunResult::Failed { problem: problem(), retry }),
+        1 => Just(RunResult::Canceled),
+        2 => Just(RunResult::Returned),
+    ];
+    let finished = (dispatch.clone(), proptest::option::of(time()), result, 0.0..1.0).prop_map(
+        |(dispatch, started_at, result, chance)| Event::Finished {
+            dispatch,
+            worker: worker(),
+            started_at,
+            result,
+            chance,
+        },
+    );
+    let progress = Progress { percent: Some(50.0), message: None };
+    let event = prop_oneof![
+        3 => Just(Event::Due),
+        1 => Just(Event::Expired),
+        6 => time().prop_map(|until| Event::Claimed { until }),
+        1 => dispatch.clone().prop_map(|dispatch| Event::Unsent { dispatch }),
+        1 => dispatch.clone().prop_map(|dispatch| Event::Unsendable { dispatch, problem: problem() }),
+        3 => (dispatch.clone(), 0..9_u32, time(), time())
+            .prop_map(|(dispatch, n, at, until)| Event::Started { dispatch, n, worker: worker(), at, until }),
+        2 => (dispatch.clone(), 0..9_u32, time())
+            .prop_map(move |(dispatch, n, at)| Event::Progressed { dispatch, n, at, progress: progress.clone() }),
+        2 => (dispatch, time()).prop_map(|(dispatch, until)| Event::Held { dispatch, until }),
+        4 => finished,
+        2 => Just(Event::LeaseEnded),
+    ];
+    (event, 0..20_000_u64).prop_map(|(event, ms)| Act { event, after: Duration::from_millis(ms) })
+}
+
+fn fresh() -> impl Strategy<Value = Job> {
+    (1..4_u32, 0..30_000_u64, proptest::option::of(0..90_000_u64)).prop_map(|(max_attempts, delay, expires)| Job {
+        run_at: NOW + Duration::from_millis(delay),
+        created_at: NOW,
+        expires_at: expires.map(|ms| NOW + Duration::from_millis(ms)),
+        retry: RetryPolicy { max_attempts, ..RetryPolicy::default() },
+        seq: 0,
+        ..jobs()[0].clone()
+    })
+}
+
+fn entries(effects: &[Effect]) -> impl Iterator<Item = &Entry> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Log(entry) => Some(entry),
+        Effect::KeepOutput(_) => None,
+    })
+}
+
+fn is_terminal(r#type: LogType) -> bool {
+    match r#type {
+        LogType::Succeeded | LogType::Failed | LogType::Expired => true,
+        LogType::Accepted | LogType::Started | LogType::Progress | LogType::Retrying => false,
+    }
+}
+
+/// What one move may change, whatever it is.
+fn check_move(before: &Job, event: &Event, transition: &Transition) {
+    let after = &transition.job;
+    assert!(!matches!(before.phase, Phase::Done(_)), "a job that is done never changes");
+    let written = entries(&transition.effects).count();
+    assert_eq!(after.seq as usize, before.seq as usize + written, "seq rises by one with each entry");
+    let failed = matches!(event, Event::Finished { result: RunResult::Failed { .. }, .. });
+    assert!(after.attempt == before.attempt || (failed && after.attempt == before.attempt + 1), "attempt");
+    assert!(after.attempt <= after.retry.max_attempts, "no attempt beyond the last");
+    let claimed = matches!(event, Event::Claimed { .. });
+    assert_eq!(after.dispatch, before.dispatch + u32::from(claimed), "dispatch rises with each claim and only then");
+    if let Phase::Sent { .. } | Phase::Running { .. } = after.phase {
+        assert!(after.awaited, "what is out is awaited");
+    }
+    if let Phase::Scheduled | Phase::Retrying | Phase::Done(_) = after.phase {
+        assert!(!after.awaited, "{:?} waits for no outcome", after.phase);
+    }
+    let done = matches!(after.phase, Phase::Done(_));
+    assert_eq!(after.finished_at.is_some(), done, "finished_at says that it is done");
+    let kept = transition.effects.iter().filter(|effect| matches!(effect, Effect::KeepOutput(_))).count();
+    let succeeded = after.phase == Phase::Done(Done::Succeeded);
+    assert_eq!(kept, usize::from(succeeded), "an output comes with success and only then");
+    let unchanging = |job: &Job| (job.id, job.kind.clone(), job.priority, job.created_at, job.expires_at, job.retry);
+    assert_eq!(unchanging(before), unchanging(after), "what was submitted stays");
+}
+
+/// What the log of a whole life must look like.
+fn check_log(log: &[Entry], job: &Job, reported_start: bool) {
+    assert!(log.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "1, 2, 3, … without gaps");
+    assert_eq!(log[0].r#type, LogType::Accepted);
+    let terminal: Vec<usize> = (0..log.len()).filter(|&i| is_terminal(log[i].r#type)).collect();
+    match job.phase {
+        Phase::Done(_) => assert_eq!(terminal, [log.len() - 1], "one terminal entry, the last"),
+        _ => assert!(terminal.is_empty(), "no terminal entry while it lives"),
+    }
+    if job.phase == Phase::Done(Done::Succeeded) && reported_start {
+        assert!(log.iter().any(|entry| entry.r#type == LogType::Started), "who succeeds has started");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_happens_a_life_is_in_order(job in fresh(), acts in prop::collection::vec(act(), 0..60)) {
+        let Transition { mut job, effects } = accept(job);
+        let mut log: Vec<Entry> = entries(&effects).cloned().collect();
+        let (mut now, mut reported_start) = (NOW, false);
+        for Act { event, after } in acts {
+            now = now + after;
+            let Ok(transition) = step(&job, &event, now) else { continue };
+            check_move(&job, &event, &transition);
+            if let Event::Finished { started_at, .. } = &event {
+                reported_start = started_at.is_some();
+            }
+            log.extend(entries(&transition.effects).cloned());
+            job = transition.job;
+        }
+        check_log(&log, &job, reported_start);
+    }
+
+    #[test]
+    fn a_second_outcome_of_a_dispatch_changes_nothing(
+        job in fresh(),
+        acts in prop::collection::vec(act(), 0..60),
+        second in act(),
+    ) {
+        let mut job = accept(job).job;
+        let mut now = NOW;
+        let mut answered = None;
+        for Act { event, after } in acts {
+            now = now + after;
+            let Ok(transition) = step(&job, &event, now) else { continue };
+            if let Event::Finished { dispatch, .. } = event {
+                answered = Some(dispatch);
+            }
+            job = transition.job;
+        }
+        let (Some(answered), Event::Finished { worker, started_at, result, chance, .. }) = (answered, second.event) else {
+            return Ok(());
+        };
+        let live_success = matches!(result, RunResult::Succeeded(_)) && !matches!(job.phase, Phase::Done(_));
+        let again = Event::Finished { dispatch: answered, worker, started_at, result, chance };
+        prop_assert_eq!(step(&job, &again, now).is_ok(), live_success);
+    }
+}

@@ -42,8 +42,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The event log of one job of a tenant after `after`, oldest first, at most `limit`.
     async fn events(&self, tenant: &Tenant, id: JobId, after: u32, limit: usize) -> Result<Vec<Entry>, StoreError>;
 
+    /// What all jobs of a tenant have logged after the number `after`, in the order of commits, at most `limit`. No
+    /// number appears after a higher one, so a reader may go on from the last that it saw.
+    async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError>;
+
     /// How many jobs of its kind go out before this one, which waits for its turn; 0 for the next. `None` beyond
-    /// `limit`.
+    /// `limit`, and for one that does not wait for its turn now.
     async fn place(&self, job: &Job, limit: u32) -> Result<Option<u32>, StoreError>;
 
     /// Claims the next jobs of a kind, at most `limit`: higher priority first, then the oldest. Each is out, until
@@ -65,8 +69,10 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// is left.
     async fn void_leases(&self, now: Time) -> Result<usize, StoreError>;
 
-    /// Deletes jobs that were done before `before`, with all that belongs to them, and keys older than
-    /// `keys_before` whose job is gone; at most `limit` jobs. Tells how many.
+    /// Deletes jobs that were done before `before`, with all that belongs to them, their keys too; at most `limit` jobs.
+    /// Tells how many.
+    ///
+    /// A job that came with a key after `keys_before` stays: its key must still be answered, and with that job.
     async fn forget(&self, before: Time, keys_before: Time, limit: usize) -> Result<usize, StoreError>;
 
     /// Keeps what a worker tells of itself and its kinds.
@@ -152,6 +158,15 @@ pub struct Listed {
     pub job: Job,
 }
 
+/// An entry of some job's event log, as a tenant's feed has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fed {
+    /// Rises from entry to entry within the tenant, over all its jobs.
+    pub feed: i64,
+    pub job: JobId,
+    pub entry: Entry,
+}
+
 /// A claimed job with what its request needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
@@ -217,7 +232,7 @@ pub struct Backlog {
     pub oldest: Option<Time>,
 }
 
-/// Why the store did not do it. Nothing was written.
+/// Why the store did not do it. Nothing was written, unless it took longer than [`DEADLINE`]: of that nobody knows.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Full, locked, out of reach: it may work again later.

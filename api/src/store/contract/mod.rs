@@ -1,0 +1,200 @@
+//! What every store must do. A new store calls [`exercise`] in its tests, and that is all.
+//!
+//! Each case is a sentence that must hold, and gets a store with nothing in it.
+
+#![expect(clippy::unwrap_used, reason = "a suite of tests: to panic is how it speaks")]
+
+mod fleet;
+mod keep;
+mod life;
+mod list;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::job::Priority;
+use buzzer_shared::message::{Retry, RunResult};
+use buzzer_shared::problem::Problem;
+use buzzer_shared::retry::RetryPolicy;
+use buzzer_shared::time::Time;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::lifecycle::{Entry, Event, Job, LogType, Phase, Transition, accept, step};
+use crate::store::{Applied, Change, Fed, Happening, Key, Store, Submission, Submitted};
+
+pub use fleet::*;
+pub use keep::*;
+pub use life::*;
+pub use list::*;
+pub use queue::*;
+
+/// Runs every case, each with a fresh store from `open`. Says which one runs, so that a failure has a name.
+pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
+    macro_rules! each {
+        ($($case:ident)*) => { $( eprintln!("{}", stringify!($case)); Box::pin($case(open().await)).await; )* };
+    }
+    each! {
+        what_is_submitted_is_read_back_to_the_byte
+        a_large_input_is_kept_whole
+        the_same_key_answers_with_the_same_job
+        a_key_used_for_something_else_is_refused
+        a_key_belongs_to_its_tenant
+        one_key_at_once_sixty_four_times_makes_one_job
+        an_id_that_is_taken_is_refused_alone
+        tenants_cannot_see_each_others_jobs
+
+        a_whole_life_is_written_down
+        a_job_that_fails_is_tried_again_until_it_may_not
+        late_repeated_and_forged_outcomes_change_nothing
+        several_happenings_of_one_job_see_each_other
+        an_unknown_job_does_not_hold_up_the_others
+        a_progress_is_kept_with_the_job
+        the_log_has_no_gaps_whoever_writes_at_once
+        the_feed_rises_in_the_order_of_commits
+        a_log_goes_on_from_any_number
+
+        claims_take_higher_priority_first_then_the_oldest
+        no_job_is_claimed_twice
+        a_job_may_come_claimed
+        a_claim_of_an_unknown_kind_is_empty
+        an_expired_job_does_not_go_out
+        a_lease_that_ends_brings_the_job_back
+        a_lease_that_is_renewed_does_not_end
+        what_is_due_wakes
+        what_should_have_started_expires
+        void_leases_bring_back_everything_that_is_out
+        a_place_is_how_many_go_before
+        the_backlog_counts_what_is_not_done
+
+        lists_are_newest_first_and_stable_while_jobs_arrive
+        lists_are_filtered_by_state_kind_and_tag
+        forgetting_removes_a_job_with_all_its_rows
+        forgetting_spares_what_is_young_unfinished_or_keyed
+
+        a_worker_is_known_from_its_announcement_to_its_leaving
+        a_kind_is_known_for_ever_as_last_announced
+        a_probe_finds_the_store_working
+    }
+}
+
+const NOW: Time = Time::from_millis(1_795_000_000_000);
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A moment so many seconds after [`NOW`].
+fn after(seconds: u64) -> Time {
+    NOW + Duration::from_secs(seconds)
+}
+
+/// A job as it is before it is accepted.
+fn draft(kind: &str) -> Job {
+    Job {
+        id: JobId::new(NOW),
+        tenant: Tenant::default(),
+        kind: kind.parse().unwrap(),
+        priority: Priority::default(),
+        tags: BTreeMap::new(),
+        retry: RetryPolicy::default(),
+        timeout: Duration::from_millis(60_500),
+        created_at: NOW,
+        run_at: NOW,
+        expires_at: None,
+        phase: Phase::Ready,
+        attempt: 1,
+        dispatch: 0,
+        awaited: false,
+        signal: 0,
+        seq: 0,
+        started_at: None,
+        finished_at: None,
+        progress: None,
+        error: None,
+    }
+}
+
+fn submission(draft: Job, input: impl Into<Bytes>) -> Submission {
+    Submission { accepted: accept(draft), input: input.into(), key: None }
+}
+
+fn with_key(draft: Job, name: &str, fingerprint: u8) -> Submission {
+    let key = Key { name: name.into(), fingerprint: [fingerprint; 32] };
+    Submission { key: Some(key), ..submission(draft, "{}") }
+}
+
+/// Keeps a job and tells it as it was accepted.
+async fn keep(store: &dyn Store, draft: Job) -> Job {
+    let submission = submission(draft, "{}");
+    let job = submission.accepted.job.clone();
+    assert_eq!(store.submit(submission).await.unwrap(), Submitted::New);
+    job
+}
+
+/// Keeps a job that is claimed already, as the fast path does.
+async fn keep_claimed(store: &dyn Store, draft: Job, until: Time) -> Job {
+    let Transition { job, mut effects } = accept(draft);
+    let claimed = step(&job, &Event::Claimed { until }, NOW).unwrap();
+    effects.extend(claimed.effects);
+    let job = claimed.job;
+    let accepted = Transition { job: job.clone(), effects };
+    let submitted = store.submit(Submission { accepted, input: Bytes::from_static(b"{}"), key: None }).await;
+    assert_eq!(submitted.unwrap(), Submitted::New);
+    job
+}
+
+fn worker() -> WorkerId {
+    WorkerId::from(Uuid::from_u128(7))
+}
+
+fn problem() -> Problem {
+    Problem::new("mine", "Mine", "because \u{0}").with("n", 1)
+}
+
+fn started(dispatch: u32, n: u32) -> Event {
+    Event::Started { dispatch, n, worker: worker(), at: NOW, until: NOW + LEASE }
+}
+
+fn finished(dispatch: u32, result: RunResult) -> Event {
+    Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), result, chance: 0.5 }
+}
+
+fn success(dispatch: u32) -> Event {
+    finished(dispatch, RunResult::Succeeded(Bytes::from_static(b" {\"a\": 1.50} ")))
+}
+
+fn failure(dispatch: u32) -> Event {
+    finished(dispatch, RunResult::Failed { problem: problem(), retry: Retry::Policy })
+}
+
+/// Tells one job one thing.
+async fn tell(store: &dyn Store, job: JobId, event: Event, now: Time) -> Applied {
+    let mut applied = store.apply(vec![Happening { job, event }], now).await.unwrap();
+    assert_eq!(applied.len(), 1);
+    applied.remove(0)
+}
+
+/// Tells one job one thing that must count.
+async fn change(store: &dyn Store, job: JobId, event: Event, now: Time) -> Change {
+    match tell(store, job, event, now).await {
+        Applied::Changed(change) => change,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn read(store: &dyn Store, id: JobId) -> Job {
+    store.job(&Tenant::default(), id).await.unwrap().unwrap()
+}
+
+async fn log(store: &dyn Store, id: JobId) -> Vec<Entry> {
+    store.events(&Tenant::default(), id, 0, 1000).await.unwrap()
+}
+
+async fn types(store: &dyn Store, id: JobId) -> Vec<LogType> {
+    log(store, id).await.into_iter().map(|entry| entry.r#type).collect()
+}
+
+async fn feed(store: &dyn Store, tenant: &Tenant) -> Vec<Fed> {
+    store.feed(tenant, 0, 100_000).await.unwrap()
+}

@@ -1,0 +1,96 @@
+use buzzer_shared::id::{JobId, Tenant};
+use buzzer_shared::job::State;
+use bytes::Bytes;
+use rusqlite::ToSql;
+
+use super::apply;
+use super::row::{self, job_columns, limit};
+use super::session::Session;
+use crate::store::{Filter, JobWithContent, Listed, Page, StoreError};
+
+/// One job with its input and output.
+pub(super) fn with_content(
+    session: &Session,
+    tenant: &Tenant,
+    id: JobId,
+) -> Result<Option<JobWithContent>, StoreError> {
+    let Some(stored) = row::of_tenant(session, tenant, id)? else {
+        return Ok(None);
+    };
+    let output: Option<Vec<u8>> = row::value(session, "SELECT output FROM outputs WHERE n = ?1", &[&stored.n])?;
+    let input = apply::input(session, stored.n)?;
+    Ok(Some(JobWithContent { job: stored.job, input, output: output.map(Bytes::from) }))
+}
+
+/// A tenant's jobs, newest first.
+pub(super) fn jobs(session: &Session, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
+    let Some(tenant) = session.tenant_id(tenant)? else {
+        return Ok(Vec::new());
+    };
+    let kind = filter.kind.as_ref().map(|kind| session.kind_id(kind)).transpose()?.flatten();
+    if kind.is_none() && filter.kind.is_some() {
+        return Ok(Vec::new());
+    }
+    let Some(sql) = statement(filter) else {
+        return Ok(Vec::new());
+    };
+    let tag = filter.tag.as_ref();
+    let (name, value) = (tag.map(|(name, _)| name), tag.map(|(_, value)| value));
+    let parameters: [&dyn ToSql; 6] =
+        [&tenant, &page.after.unwrap_or(i64::MAX), &limit(page.limit), &kind, &name, &value];
+    // SQLite refuses more than the statement names.
+    let named = session.prepare(&sql)?.parameter_count();
+    let found = row::all(session, &sql, &parameters[..named])?;
+    Ok(found.into_iter().map(|stored| Listed { cursor: stored.n, job: stored.job }).collect())
+}
+
+/// The statement for a filter; `None` where nothing can be found.
+///
+/// Each begins at the index with the fewest rows to look at. `?1` is the tenant, `?2` the cursor, `?3` the limit, `?4`
+/// the kind, `?5` and `?6` the tag.
+fn statement(filter: &Filter) -> Option<String> {
+    let phase = match filter.state {
+        Some(state) => format!("AND {}", phase(state)?),
+        None => String::new(),
+    };
+    let (from, condition, n) = match (&filter.tag, filter.state) {
+        (Some(_), _) => {
+            ("job_tags AS t CROSS JOIN jobs AS j ON j.n = t.n", "t.tenant = ?1 AND t.name = ?5 AND t.value = ?6", "t.n")
+        }
+        (None, Some(State::Queued)) => ("jobs AS j", QUEUED, "j.n"),
+        (None, Some(State::Running)) => ("jobs AS j INDEXED BY jobs_leases", "j.lease_until IS NOT NULL", "j.n"),
+        (None, Some(State::Scheduled | State::Retrying)) => {
+            ("jobs AS j INDEXED BY jobs_due", "j.phase IN (0, 4)", "j.n")
+        }
+        (None, Some(State::Failed | State::Expired)) => {
+            ("jobs AS j INDEXED BY jobs_unlucky", "j.phase IN (6, 8)", "j.n")
+        }
+        (None, Some(State::Succeeded | State::Canceled) | None) if filter.kind.is_some() => {
+            ("jobs AS j INDEXED BY jobs_kind", "true", "j.n")
+        }
+        (None, Some(State::Succeeded | State::Canceled) | None) => ("jobs AS j", "true", "j.n"),
+    };
+    let kind = if filter.kind.is_some() { "AND j.kind = ?4" } else { "" };
+    Some(format!(
+        "SELECT {} FROM {from} WHERE {condition} AND j.tenant = ?1 AND {n} < ?2 {kind} {phase} ORDER BY {n} DESC LIMIT ?3",
+        job_columns!()
+    ))
+}
+
+/// The few that wait or are on their way, among many that are done.
+const QUEUED: &str = "j.n IN (SELECT n FROM jobs INDEXED BY jobs_ready WHERE phase = 1 \
+                      UNION ALL SELECT n FROM jobs INDEXED BY jobs_leases WHERE lease_until IS NOT NULL)";
+
+/// The phases that a client sees as this state; `None` for a state that no job has yet.
+fn phase(state: State) -> Option<&'static str> {
+    match state {
+        State::Scheduled => Some("j.phase = 0"),
+        State::Queued => Some("j.phase IN (1, 2)"),
+        State::Running => Some("j.phase = 3"),
+        State::Retrying => Some("j.phase = 4"),
+        State::Succeeded => Some("j.phase = 5"),
+        State::Failed => Some("j.phase = 6"),
+        State::Canceled => None,
+        State::Expired => Some("j.phase = 8"),
+    }
+}

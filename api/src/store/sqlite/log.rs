@@ -1,0 +1,106 @@
+use buzzer_shared::id::{JobId, Tenant};
+use buzzer_shared::time::Time;
+use rusqlite::{Row, params};
+use uuid::Uuid;
+
+use super::row::{self, Stored, from_json, json, limit};
+use super::session::Session;
+use crate::lifecycle::{Effect, Entry, LogType};
+use crate::store::{Fed, StoreError};
+
+/// Writes the rows that go with a move of a job.
+pub(super) fn write(session: &Session, stored: &Stored, effects: &[Effect]) -> Result<(), StoreError> {
+    for effect in effects {
+        match effect {
+            Effect::Log(entry) => append(session, stored, entry)?,
+            Effect::KeepOutput(output) => {
+                session.execute("INSERT INTO outputs (n, output) VALUES (?1, ?2)", params![stored.n, &output[..]])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn append(session: &Session, stored: &Stored, entry: &Entry) -> Result<(), StoreError> {
+    session.execute(
+        "INSERT INTO events (tenant, feed, job, seq, at, type, attempt, data) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            stored.tenant,
+            session.next_feed(stored.tenant)?,
+            stored.n,
+            entry.seq,
+            entry.at.as_millis(),
+            code(entry.r#type),
+            entry.attempt,
+            json(entry.data.as_ref())?,
+        ],
+    )?;
+    Ok(())
+}
+
+/// The log of one job after `after`, oldest first.
+pub(super) fn of_job(
+    session: &Session,
+    tenant: &Tenant,
+    id: JobId,
+    after: u32,
+    most: usize,
+) -> Result<Vec<Entry>, StoreError> {
+    let Some(stored) = row::of_tenant(session, tenant, id)? else {
+        return Ok(Vec::new());
+    };
+    let mut statement = session.prepare(
+        "SELECT seq, at, type, attempt, data FROM events INDEXED BY events_job WHERE job = ?1 AND seq > ?2 \
+         ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![stored.n, after, limit(most)])?;
+    let mut entries = Vec::new();
+    while let Some(row) = rows.next()? {
+        entries.push(entry(row)?);
+    }
+    Ok(entries)
+}
+
+/// What a tenant's jobs have logged after `after`, in the order of commits.
+pub(super) fn of_tenant(session: &Session, tenant: &Tenant, after: i64, most: usize) -> Result<Vec<Fed>, StoreError> {
+    let Some(tenant) = session.tenant_id(tenant)? else {
+        return Ok(Vec::new());
+    };
+    let mut statement = session.prepare(
+        "SELECT e.seq, e.at, e.type, e.attempt, e.data, e.feed, j.id FROM events AS e CROSS JOIN jobs AS j \
+         ON j.n = e.job WHERE e.tenant = ?1 AND e.feed > ?2 ORDER BY e.feed LIMIT ?3",
+    )?;
+    let mut rows = statement.query(params![tenant, after, limit(most)])?;
+    let mut fed = Vec::new();
+    while let Some(row) = rows.next()? {
+        fed.push(Fed { feed: row.get(5)?, job: JobId::from(row.get::<_, Uuid>(6)?), entry: entry(row)? });
+    }
+    Ok(fed)
+}
+
+fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
+    Ok(Entry {
+        seq: row.get(0)?,
+        at: Time::from_millis(row.get(1)?),
+        r#type: log_type(row.get(2)?)?,
+        attempt: row.get(3)?,
+        data: from_json(row, 4)?,
+    })
+}
+
+fn code(r#type: LogType) -> i64 {
+    match r#type {
+        LogType::Accepted => 0,
+        LogType::Started => 1,
+        LogType::Progress => 2,
+        LogType::Retrying => 3,
+        LogType::Succeeded => 4,
+        LogType::Failed => 5,
+        LogType::Expired => 6,
+    }
+}
+
+fn log_type(found: i64) -> Result<LogType, StoreError> {
+    let known = LogType::ALL.into_iter().find(|r#type| code(*r#type) == found);
+    known.ok_or_else(|| StoreError::Corrupt(format!("an event of type {found}")))
+}

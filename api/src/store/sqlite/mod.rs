@@ -1,0 +1,170 @@
+//! A store in one file.
+//!
+//! One thread writes ([`writer`]), three read ([`reader`]); each has its own connection, a [`session`], and none of
+//! the async threads ever waits for the disk. The other files are what they do, each in one transaction.
+
+mod open;
+mod reader;
+mod session;
+mod writer;
+
+mod apply;
+mod count;
+mod error;
+mod fleet;
+mod forget;
+mod list;
+mod log;
+mod row;
+mod submit;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::kind::Kind;
+use buzzer_shared::message::Announce;
+use buzzer_shared::time::Time;
+
+use open::Database;
+pub use open::OpenError;
+use reader::Readers;
+use writer::Writer;
+
+use super::{
+    Applied, Backlog, Change, Fed, Filter, Happening, JobWithContent, KnownKind, KnownWorker, Listed, Outgoing, Page,
+    Store, StoreError, Submission, Submitted,
+};
+use crate::lifecycle::{Entry, Job};
+
+/// Enough that a long list does not hold up a short question.
+const READERS: usize = 3;
+
+/// A store in an SQLite file, for one process at a time.
+///
+/// Dropping it waits until all that was begun is on disk, closes the file and frees it for the next.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: Writer,
+    readers: Readers,
+    /// Dropped last: its lock must outlive every connection.
+    _database: Arc<Database>,
+}
+
+impl SqliteStore {
+    /// Opens the file at `path`, creates it where there is none, and brings its tables up to date. Blocks while it
+    /// does.
+    ///
+    /// # Errors
+    /// Whenever what is written there might not be safe: see [`OpenError`].
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let database = Arc::new(Database::open(path)?);
+        let readers = (0..READERS).map(|_| database.reader()).collect::<Result<_, _>>()?;
+        let no_thread = |source| OpenError::Threads { source };
+        Ok(Self {
+            writer: Writer::start(Arc::clone(&database), database.writer()?).map_err(no_thread)?,
+            readers: Readers::start(readers).map_err(no_thread)?,
+            _database: database,
+        })
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        self.writer.write(move |session| submit::submit(session, &submission)).await
+    }
+
+    async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Job>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| Ok(row::of_tenant(session, &tenant, id)?.map(|stored| stored.job))).await
+    }
+
+    async fn job_with_content(&self, tenant: &Tenant, id: JobId) -> Result<Option<JobWithContent>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| list::with_content(session, &tenant, id)).await
+    }
+
+    async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let (tenant, filter) = (tenant.clone(), filter.clone());
+        self.readers.read(move |session| list::jobs(session, &tenant, &filter, page)).await
+    }
+
+    async fn events(&self, tenant: &Tenant, id: JobId, after: u32, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| log::of_job(session, &tenant, id, after, limit)).await
+    }
+
+    async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| log::of_tenant(session, &tenant, after, limit)).await
+    }
+
+    async fn place(&self, job: &Job, limit: u32) -> Result<Option<u32>, StoreError> {
+        let (tenant, id) = (job.tenant.clone(), job.id);
+        self.readers.read(move |session| count::place(session, &tenant, id, limit)).await
+    }
+
+    async fn claim(&self, kind: &Kind, limit: usize, until: Time, now: Time) -> Result<Vec<Outgoing>, StoreError> {
+        let kind = kind.clone();
+        self.writer.write(move |session| apply::claim(session, &kind, limit, until, now)).await
+    }
+
+    async fn apply(&self, happenings: Vec<Happening>, now: Time) -> Result<Vec<Applied>, StoreError> {
+        self.writer.write(move |session| apply::apply(session, &happenings, now)).await
+    }
+
+    async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.writer.write(move |session| apply::wake_due(session, now, limit)).await
+    }
+
+    async fn end_leases(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
+        self.writer.write(move |session| apply::end_leases(session, now, limit)).await
+    }
+
+    async fn void_leases(&self, now: Time) -> Result<usize, StoreError> {
+        self.writer.write(move |session| apply::void_leases(session, now)).await
+    }
+
+    async fn forget(&self, before: Time, keys_before: Time, limit: usize) -> Result<usize, StoreError> {
+        self.writer.write(move |session| forget::forget(session, before, keys_before, limit)).await
+    }
+
+    async fn announce(&self, announce: &Announce, now: Time) -> Result<(), StoreError> {
+        let announce = announce.clone();
+        self.writer.write(move |session| fleet::announce(session, &announce, now)).await
+    }
+
+    async fn beat(&self, worker: WorkerId, now: Time) -> Result<bool, StoreError> {
+        self.writer.write(move |session| fleet::beat(session, worker, now)).await
+    }
+
+    async fn dismiss(&self, worker: Option<WorkerId>, before: Time) -> Result<(), StoreError> {
+        self.writer.write(move |session| fleet::dismiss(session, worker, before)).await
+    }
+
+    async fn kinds(&self) -> Result<Vec<KnownKind>, StoreError> {
+        self.readers.read(fleet::kinds).await
+    }
+
+    async fn workers(&self) -> Result<Vec<KnownWorker>, StoreError> {
+        self.readers.read(fleet::workers).await
+    }
+
+    async fn out(&self) -> Result<HashMap<Kind, usize>, StoreError> {
+        self.readers.read(count::out).await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<Kind, Backlog>, StoreError> {
+        self.readers.read(count::backlog).await
+    }
+
+    async fn probe(&self, now: Time) -> Result<(), StoreError> {
+        self.writer.write(move |session| count::probe(session, now)).await
+    }
+}
