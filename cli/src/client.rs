@@ -282,8 +282,8 @@ mod tests {
         ] {
             assert_eq!(client(server).url(&["jobs", "http.request"]).as_str(), url);
         }
-        assert!(super::server("127.0.0.1:8080").is_err());
-        assert!(super::server("ftp://127.0.0.1").is_err());
+        assert!(server("127.0.0.1:8080").is_err());
+        assert!(server("ftp://127.0.0.1").is_err());
     }
 
     #[test]

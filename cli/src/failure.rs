@@ -1,5 +1,6 @@
 use std::fmt::Write;
 
+use buzzer_shared::job::State;
 use buzzer_shared::problem::Problem;
 
 use crate::client::ClientError;
@@ -34,7 +35,12 @@ impl Failure {
 }
 
 fn ended(job: &Job) -> String {
-    let mut text = format!("job {} is {}", job.id, job.state);
+    let verb = match job.state {
+        State::Canceled => "was",
+        State::Failed | State::Expired | State::Succeeded => "has",
+        State::Scheduled | State::Queued | State::Running | State::Retrying => "is",
+    };
+    let mut text = format!("job {} {verb} {}", job.id, job.state);
     if job.state.is_done() && job.attempt > 1 {
         let _ = write!(text, " after {} attempts", job.attempt);
     }
@@ -99,7 +105,7 @@ mod tests {
     fn exit_codes_tell_what_happened() {
         let failed = job(json!({"state": "failed", "done": true, "attempt": 3, "error": {"type": "t", "title": "No"}}));
         let failed = Failure::NoOutput(Box::new(failed));
-        assert!(failed.to_string().ends_with("is failed after 3 attempts: No"), "{failed}");
+        assert!(failed.to_string().ends_with("has failed after 3 attempts: No"), "{failed}");
         assert_eq!(failed.exit_code(), 1);
         assert_eq!(Failure::Usage("no".into()).exit_code(), 2);
         let refused = ClientError::Refused(Box::new(problem(json!({"type": "t"}))));

@@ -64,6 +64,9 @@ impl Display {
 
     fn show(&self, job: &Job) {
         let percent = job.progress.as_ref().and_then(|progress| progress.percent).filter(|_| job.waiting.is_none());
+        self.0.set_prefix(headline(job));
+        self.0.set_message(job.news());
+        self.0.set_position(steps(percent.unwrap_or_default()));
         let template = match percent {
             Some(_) => "{spinner} {elapsed} {prefix} {bar:30} {msg}",
             None => "{spinner} {elapsed} {prefix} {msg}",
@@ -72,9 +75,6 @@ impl Display {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.0.set_style(style.progress_chars("━╸ "));
         }
-        self.0.set_prefix(headline(job));
-        self.0.set_message(job.news());
-        self.0.set_position(steps(percent.unwrap_or_default()));
     }
 
     /// Tells something that stays on the screen; on a log, too.

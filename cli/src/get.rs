@@ -43,12 +43,7 @@ impl Get {
         Ok(())
     }
 
-    fn show(&self, job: &Said<Job>) -> Result<(), Failure> {
-        if self.json {
-            output::line(&job.json)?
-        } else {
-            output::line(job.value.describe())?
-        }
-        Ok(())
+    fn show(&self, job: &Said<Job>) -> std::io::Result<()> {
+        if self.json { output::line(&job.json) } else { output::line(job.value.describe()) }
     }
 }

@@ -117,6 +117,7 @@ pub mod tests {
     use super::*;
 
     /// A queued job, with some things said otherwise.
+    #[expect(clippy::needless_pass_by_value, reason = "`json!` reads better at the call without a `&`")]
     pub fn job(other: Value) -> Job {
         let mut job = json!({
             "id": "01901633-5bb0-7c3c-8f4d-8b1e6b8c9d10", "kind": "echo", "state": "queued", "done": false, "seq": 1,

@@ -60,7 +60,7 @@ impl List {
 
 fn table(jobs: &[Job]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(["ID", "KIND", "STATE", "ATTEMPT", "CREATED", "TAGS", "NEWS"]);
+    table.load_style(presets::NOTHING).set_header(["ID", "KIND", "STATE", "ATTEMPT", "CREATED", "TAGS", "NEWS"]);
     for job in jobs {
         let tags: Vec<_> = job.tags.iter().map(|(name, value)| plain(&format!("{name}={value}"))).collect();
         table.add_row([
@@ -72,6 +72,10 @@ fn table(jobs: &[Job]) -> String {
             tags.join(","),
             job.news(),
         ]);
+    }
+    if let Some(first) = table.column_mut(0) {
+        // So that `cut -d' ' -f1` gives the ids.
+        first.set_padding((0, 1));
     }
     table.trim_fmt()
 }
@@ -93,6 +97,7 @@ mod tests {
         ]);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines.len(), 3, "{text}");
+        assert!(text.starts_with("ID"), "{text}");
         assert_eq!(lines[0], ["ID", "KIND", "STATE", "ATTEMPT", "CREATED", "TAGS", "NEWS"]);
         assert_eq!(lines[1][1..], ["echo", "queued", "1/5", "2026-11-22T17:14:00.000Z", "customer=7"]);
         assert_eq!(lines[2][1..], ["http.request", "failed", "1/5", "2026-11-22T17:14:00.000Z", "No", "luck"]);

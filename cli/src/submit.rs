@@ -12,16 +12,18 @@ use crate::failure::Failure;
 use crate::job::Job;
 use crate::{follow, output};
 
+const EXAMPLES: &str = "\
+Examples:
+  buzzer submit echo --input '{\"hello\": \"world\"}' --wait
+  buzzer submit http.request --input @request.json --priority 9 --tag customer=7
+  generate | buzzer submit echo --input - --key order-4711";
+
 /// Hand in a job.
 ///
 /// Prints the job's id and state as soon as the job is accepted: from then on it is kept, whatever happens. With
 /// `--wait`, shows how far it is and prints its output once it has succeeded.
-///
-///   buzzer submit echo --input '{"hello": "world"}' --wait
-///   buzzer submit http.request --input @request.json --priority 9 --tag customer=7
-///   generate | buzzer submit echo --input - --key order-4711
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_long_help = EXAMPLES)]
 pub struct Submit {
     /// What sort of work it is, like `echo` or `http.request`.
     kind: Kind,
@@ -74,17 +76,24 @@ impl Submit {
     }
 }
 
-/// The end of a job that was waited for: its output alone, or the job as JSON.
+/// Prints the end of a job that was waited for: its output alone, or the job as JSON.
 ///
 /// # Errors
 /// When it has no output.
 pub fn print_end(job: Said<Job>, json: bool) -> Result<(), Failure> {
-    match job.value.output() {
-        _ if json => output::line(&job.json)?,
-        Some(text) => output::line(text)?,
-        None => {}
+    if json {
+        output::line(&job.json)?;
     }
-    if job.value.output().is_some() { Ok(()) } else { Err(Failure::NoOutput(Box::new(job.value))) }
+    let text = output_of(job.value)?;
+    if !json {
+        output::line(text)?;
+    }
+    Ok(())
+}
+
+fn output_of(job: Job) -> Result<String, Failure> {
+    let output = job.output().map(ToOwned::to_owned);
+    output.ok_or_else(|| Failure::NoOutput(Box::new(job)))
 }
 
 fn next_step(job: &Job) -> String {
@@ -208,10 +217,11 @@ mod tests {
 
     #[test]
     fn only_a_job_that_succeeded_ends_well() {
-        let end = |other| print_end(Said { value: job(other), json: Vec::new() }, false);
-        assert!(end(json!({"state": "succeeded", "done": true, "output": 1})).is_ok());
+        let succeeded = output_of(job(json!({"state": "succeeded", "done": true, "output": 1})));
+        assert_eq!(succeeded.unwrap(), "1");
         for state in ["failed", "canceled", "expired"] {
-            assert!(matches!(end(json!({"state": state, "done": true})), Err(Failure::NoOutput(_))), "{state}");
+            let ended = output_of(job(json!({"state": state, "done": true})));
+            assert!(matches!(ended, Err(Failure::NoOutput(_))), "{state}");
         }
     }
 
