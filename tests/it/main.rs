@@ -2,4 +2,5 @@
 
 mod broker;
 mod http;
+mod outside;
 mod walls;
