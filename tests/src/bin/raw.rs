@@ -31,6 +31,8 @@ use tokio::task::JoinHandle;
 
 const BODY: usize = 256;
 const PERSISTENT: u8 = 2;
+/// The longest time that is told apart, in µs.
+const LONGEST: u64 = 600_000_000;
 /// No run that works takes longer.
 const LIMIT: Duration = Duration::from_secs(600);
 /// 3.10 needs a moment with a fresh quorum queue; the first messages are not counted.
@@ -273,7 +275,7 @@ impl Clock {
     fn start(&self, messages: usize, room: Arc<Semaphore>) {
         let mut times = self.lock();
         times.left = HashMap::with_capacity(messages);
-        times.latencies = Histogram::new(3).ok();
+        times.latencies = Histogram::new_with_max(LONGEST, 3).ok();
         times.room = Some(room);
     }
 

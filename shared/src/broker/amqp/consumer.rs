@@ -123,7 +123,7 @@ impl ConsumeTask {
             Ok(consumer) => {
                 backoff.reset();
                 if told.take().is_some() {
-                    info!(queue = %self.subscription.queue, "taking from the queue again");
+                    info!(queue = %self.subscription.queue, "taking from the queue now");
                 }
                 self.attached.send_replace(true);
                 Attached::new(self, &channel).run(consumer).await
@@ -158,7 +158,7 @@ impl ConsumeTask {
         }
         let queue = &self.subscription.queue;
         if reason.starts_with("NOT_FOUND") {
-            info!(%queue, "the queue is not there; trying again until it is");
+            info!(%queue, reason, "the queue is not there; trying again until it is");
         } else {
             warn!(%queue, reason, "taking from the queue failed; trying again until it works");
         }

@@ -3,6 +3,7 @@
 //! One task, since lapin takes a message's tag and its place in the line in two steps: two publishers on one channel
 //! may swap their confirms.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,8 @@ const QUEUE: usize = 4_000;
 const BATCH: usize = 256;
 /// How often deadlines are looked at. They are kept exactly by [`Publisher::publish`].
 const LOOK: Duration = Duration::from_millis(500);
+/// A warning names so many at most.
+const ROUTES_TOLD: usize = 5;
 /// What is rejected with its channel is rejected at once.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -336,13 +339,13 @@ impl ChannelLife {
         let now = Instant::now();
         let overdue = self.confirms.give_up_while(|waiting| now.duration_since(waiting.sent_at) >= DEADLINE);
         let silent = overdue.iter().any(|(_, waiting)| waiting.sent_at >= self.last_confirm);
-        if let Some((address, _)) = overdue.first() {
+        if !overdue.is_empty() {
+            let routes: BTreeSet<_> = overdue.iter().map(|(to, _)| format!("{}/{}", to.exchange, to.key)).collect();
             warn!(
-                exchange = %address.exchange,
-                routing_key = %address.key,
+                routes = routes.into_iter().take(ROUTES_TOLD).collect::<Vec<_>>().join(" "),
                 messages = overdue.len(),
-                "RabbitMQ confirms nothing to this route; if that lasts, delete its queue: it may have been damaged \
-                 in a crash of the broker"
+                "RabbitMQ confirms nothing to these routes. If that lasts, a queue of theirs may have been damaged in a \
+                 crash of the broker: delete it"
             );
         }
         for (_, waiting) in overdue {
