@@ -155,7 +155,11 @@ async fn what_cannot_be_read_or_is_refused_is_a_problem_and_nothing_is_stored() 
         (buzzer.submission("echo", &format!("\"{}\"", "x".repeat(MAX_BODY))), 413, "too-large"),
         (buzzer.submission("echo", good).header("idempotency-key", ""), 400, "bad-header"),
         (buzzer.request(Method::POST, "/v1/jobs/echo").body(good), 415, "wrong-media-type"),
-        (buzzer.request(Method::POST, "/v1/jobs/echo").header("content-type", "text/plain").body(good), 415, "wrong-media-type"),
+        (
+            buzzer.request(Method::POST, "/v1/jobs/echo").header("content-type", "text/plain").body(good),
+            415,
+            "wrong-media-type",
+        ),
         (buzzer.request(Method::PUT, "/v1/jobs/echo"), 405, "wrong-method"),
         (buzzer.request(Method::GET, "/v1/jobs/not-an-id"), 400, "bad-id"),
         (buzzer.request(Method::GET, "/v1/jobs/not-an-id/result"), 400, "bad-id"),
@@ -205,7 +209,8 @@ async fn a_problem_names_the_place_and_the_way_out() {
 #[tokio::test]
 async fn a_job_that_is_unknown_is_404_and_one_that_is_too_old_410() {
     let buzzer = Inside::start().await;
-    let id = |millis: i64| buzzer_shared::id::JobId::new(buzzer_shared::time::Time::from_millis(millis));
+    // A UUIDv7 begins with the milliseconds.
+    let id = |millis: i64| format!("{:08x}-{:04x}-7000-8000-000000000000", millis >> 16, millis & 0xffff);
     let now = buzzer_shared::time::Clock::now(&buzzer_shared::time::SystemClock).as_millis();
     is_problem(&buzzer.get(&format!("/v1/jobs/{}", id(now))).await, 404, "unknown-job");
     is_problem(&buzzer.get(&format!("/v1/jobs/{}", id(now - 2 * 3_600_000))).await, 410, "job-gone");
@@ -259,7 +264,9 @@ async fn jobs_are_listed_newest_first_with_filters_and_a_cursor() {
 async fn a_failure_is_tried_again_as_often_as_the_job_allows() {
     let buzzer = Inside::start().await;
     let flaky = |max: u32| {
-        format!(r#"{{"input": {{"fail_times": 2}}, "retry": {{"max_attempts": {max}, "backoff": "1ms", "max_backoff": "5ms"}}}}"#)
+        format!(
+            r#"{{"input": {{"fail_times": 2}}, "retry": {{"max_attempts": {max}, "backoff": "1ms", "max_backoff": "5ms"}}}}"#
+        )
     };
     let job = buzzer.run("demo.flaky", &flaky(3)).await;
     assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(3)), "{job}");
@@ -292,7 +299,11 @@ async fn p7_a_job_says_what_it_waits_for() {
         assert_eq!(job["waiting"]["position"], position, "{job}");
     }
     let stats = buzzer.get("/v1/stats").await.json();
-    assert_eq!((&stats["kinds"]["echo"]["waiting"], &stats["kinds"]["echo"]["slots"]), (&json!(3), &json!(0)), "{stats}");
+    assert_eq!(
+        (&stats["kinds"]["echo"]["waiting"], &stats["kinds"]["echo"]["slots"]),
+        (&json!(3), &json!(0)),
+        "{stats}"
+    );
 }
 
 #[tokio::test]
@@ -318,14 +329,21 @@ async fn higher_priority_goes_first_then_the_oldest() {
     let mut ended = Vec::new();
     for (n, id) in ids.iter().enumerate() {
         let job = buzzer.get(&format!("/v1/jobs/{id}?wait=30")).await.json();
-        ended.push((job["started_at"].as_str().unwrap().to_owned(), job["finished_at"].as_str().unwrap().to_owned(), n));
+        ended.push((
+            job["started_at"].as_str().unwrap().to_owned(),
+            job["finished_at"].as_str().unwrap().to_owned(),
+            n,
+        ));
     }
     ended.sort();
     let order: Vec<_> = ended.iter().map(|(.., n)| *n).collect();
     let rank = |n: usize| order.iter().position(|at| *at == n).unwrap();
     // Times have milliseconds: what falls into one may stand in either order. One slot, so higher never starts later.
     let started = |n: usize| ended[rank(n)].0.clone();
-    assert!(started(2) <= started(4) && started(4) <= started(0) && started(0) <= started(1) && started(1) <= started(3), "{ended:?}");
+    assert!(
+        started(2) <= started(4) && started(4) <= started(0) && started(0) <= started(1) && started(1) <= started(3),
+        "{ended:?}"
+    );
 }
 
 #[tokio::test]
@@ -353,10 +371,13 @@ async fn a_handler_that_panics_overruns_or_outgrows_fails_its_own_job_alone() {
     let run = |kind: &'static str| buzzer.run(kind, r#"{"input": null}"#);
     let (panicked, overrun, outgrown, ignored, good) =
         tokio::join!(run("bad.panic"), run("bad.overrun"), run("bad.outgrow"), run("bad.ignore"), run("echo"));
-    for (job, slug) in
-        [(panicked, "panic"), (overrun, "timeout"), (outgrown, "output-too-large"), (ignored, "timeout")]
+    for (job, slug) in [(panicked, "panic"), (overrun, "timeout"), (outgrown, "output-too-large"), (ignored, "timeout")]
     {
-        assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &json!(format!("/problems/{slug}"))), "{job}");
+        assert_eq!(
+            (&job["state"], &job["error"]["type"]),
+            (&json!("failed"), &json!(format!("/problems/{slug}"))),
+            "{job}"
+        );
     }
     assert_eq!(good["state"], "succeeded");
 }
@@ -402,4 +423,3 @@ fn is_problem(answer: &Answer, status: u16, slug: &str) {
     assert_eq!(problem["status"], status);
     assert!(problem["title"].is_string() && !problem["detail"].as_str().unwrap().is_empty(), "{problem}");
 }
-
