@@ -9,6 +9,7 @@ mod job;
 mod list;
 mod output;
 mod submit;
+mod up;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,7 @@ enum Command {
     Submit(submit::Submit),
     Get(get::Get),
     List(list::List),
+    Up(up::Up),
 }
 
 #[tokio::main]
@@ -56,6 +58,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Submit(submit) => submit.run(&client).await,
         Command::Get(get) => get.run(&client).await,
         Command::List(list) => list.run(&client).await,
+        Command::Up(up) => Ok(up.run().await?),
     }
 }
 
