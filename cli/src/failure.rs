@@ -114,7 +114,7 @@ mod tests {
         let refused = ClientError::Refused(Box::new(problem(json!({"type": "t"}))));
         assert_eq!(Failure::from(refused).exit_code(), 2);
         let server = "http://127.0.0.1:1".parse::<url::Url>().unwrap();
-        let away = ClientError::Unreachable { server, reason: "refused".into(), sent: false };
+        let away = ClientError::Unreachable { server, reason: "refused".into(), in_doubt: false };
         assert_eq!(Failure::from(away).exit_code(), 3);
     }
 }
