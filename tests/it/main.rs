@@ -1,5 +1,7 @@
 //! Buzzer's promises, tried as its users meet them: over HTTP, on real processes and a real RabbitMQ.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, and says where")]
+
 mod broker;
 mod http;
 mod walls;

@@ -69,7 +69,7 @@ impl Inside {
         // reqwest takes its TLS provider from the process. The only error is that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Arc::new(SystemClock);
-        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(clock.clone()));
+        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(Arc::<SystemClock>::clone(&clock)));
         let shutdown = Shutdown::default();
         let config = ApiConfig {
             listen: ([127, 0, 0, 1], 0).into(),
