@@ -4,4 +4,5 @@
 
 mod broker;
 mod http;
+mod outside;
 mod walls;

@@ -2,18 +2,18 @@
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
 use lapin::{Connection, ConnectionProperties};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::{MutexGuard, OnceCell};
 
 use crate::guardian::Guardian;
+use crate::process::Process;
 use crate::wait::{eventually, within};
 
 /// Where Debian has RabbitMQ's own scripts. Its wrappers elsewhere insist on the user `rabbitmq`.
@@ -76,7 +76,12 @@ impl RabbitNode {
 
     /// Undoes what a test that failed may have left behind.
     async fn heal(&self) {
-        let down = self.server.lock().unwrap_or_else(PoisonError::into_inner).as_mut().is_none_or(Process::has_ended);
+        let down = self
+            .server
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+            .is_none_or(|server| server.ended().is_some());
         if down {
             self.start_again().await;
         } else {
@@ -123,8 +128,7 @@ impl RabbitNode {
     /// Stops it in good order.
     pub async fn stop(&self) {
         let Some(mut server) = self.take_server() else { return };
-        server.signal(Signal::TERM);
-        eventually("RabbitMQ to stop", STOP_LIMIT, async || server.has_ended().then_some(())).await;
+        server.terminate(STOP_LIMIT).await;
     }
 
     /// Starts it after [`kill`](Self::kill) or [`stop`](Self::stop), on the same ports, with what it kept.
@@ -132,8 +136,8 @@ impl RabbitNode {
         let process = Process::start(&mut self.server_command()).expect("RabbitMQ's own start script");
         *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
         eventually("RabbitMQ to boot", BOOT_LIMIT, async || {
-            let ended = self.with_server(Process::has_ended);
-            assert!(!ended, "RabbitMQ ended while it booted:\n{}", self.log());
+            let ended = self.with_server(Process::ended);
+            assert!(ended.is_none(), "RabbitMQ ended while it booted:\n{}", self.log());
             // Only ours knows the password.
             let url = self.url();
             let connecting = Connection::connect(url.as_str(), ConnectionProperties::default());
@@ -145,11 +149,11 @@ impl RabbitNode {
 
     /// Freezes it: its sockets stay open and nothing answers.
     pub fn pause(&self) {
-        self.with_server(|server| server.signal(Signal::STOP));
+        self.with_server(Process::pause);
     }
 
     pub fn resume(&self) {
-        self.with_server(|server| server.signal(Signal::CONT));
+        self.with_server(Process::resume);
     }
 
     pub async fn purge(&self, queue: &str) {
@@ -266,39 +270,6 @@ impl RabbitNode {
         // No spinning while idle: the machine is the tests' too.
         command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +sbwtdcpu none +sbwtdio none");
         command
-    }
-}
-
-/// A process that goes with us, one way or another.
-#[derive(Debug)]
-struct Process {
-    child: Child,
-    _guardian: Guardian,
-}
-
-impl Process {
-    fn start(command: &mut Command) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).spawn()?;
-        let guardian = Guardian::of_process(child.id())?;
-        Ok(Self { child, _guardian: guardian })
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        if !self.has_ended() {
-            kill_process(Pid::from_child(&self.child), signal).expect("to signal a child");
-        }
-    }
-
-    fn has_ended(&mut self) -> bool {
-        !matches!(self.child.try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -65,7 +65,7 @@ pub(super) fn message(properties: &BasicProperties, body: Vec<u8>, redelivered: 
     let table = properties.headers().as_ref();
     let count = table.and_then(|table| table.inner().get(DELIVERY_COUNT)).and_then(integer);
     let redeliveries = count.and_then(|count| u32::try_from(count).ok()).unwrap_or(0).max(u32::from(redelivered));
-    let headers = table.into_iter().flat_map(|table| table.inner()).filter_map(|(name, value)| {
+    let headers = table.into_iter().flat_map(FieldTable::inner).filter_map(|(name, value)| {
         let own = !matches!(name.as_str(), DELIVERY_COUNT | ACQUIRED_COUNT);
         let value = if own { from_amqp(value) } else { None };
         value.map(|value| (Cow::Owned(name.to_string()), value))

@@ -354,8 +354,8 @@ mod tests {
         }
 
         fn return_one(&mut self, pick: usize) {
-            let due: Vec<u64> = self.unconfirmed.iter().copied().collect();
-            let mut due = due.into_iter().filter(|n| unroutable(self.ids[n]) && !self.returns_sent.contains(n));
+            let unreturned = |number: &u64| unroutable(self.ids[number]) && !self.returns_sent.contains(number);
+            let mut due = self.unconfirmed.clone().into_iter().filter(unreturned);
             if let Some(number) = due.nth(pick % 4) {
                 self.returns_sent.insert(number);
                 self.line.push_back(self.ids[&number]);

@@ -33,7 +33,7 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn new(url: url::Url) -> Self {
+    pub(super) fn new(url: &url::Url) -> Self {
         let shown = crate::config::BrokerAddress::Amqp(url.clone()).redacted();
         let uri = url.as_str().parse::<AMQPUri>().map(|mut uri| {
             // lapin's parser takes an IPv6 address for no host at all, and that for localhost.
@@ -163,7 +163,8 @@ impl Connection {
                     self.blocked.send_replace(None);
                     blocked(None);
                 }
-                Some(Event::Error(error)) => last_error = Some(shown(&error)),
+                // A channel's error comes this way too.
+                Some(Event::Error(error)) if !self.inner.status().connected() => last_error = Some(shown(&error)),
                 Some(_) => {}
                 None => break last_error,
             }

@@ -60,10 +60,12 @@ impl AmqpBroker {
     /// A line to the RabbitMQ at `url`, `amqp` or `amqps`, that RabbitMQ's own pages show as `name`. Returns at once
     /// and connects by itself; [`Broker::line`] tells how that goes. To be called inside a tokio runtime.
     pub fn connect(url: url::Url, name: &str) -> Arc<Self> {
-        let address = Address::new(url);
-        let board = Board::new(&address);
-        let declarations = Arc::new(Declarations::default());
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let address = Address::new(&url);
+        // It holds a password: the address's copy is the only one that stays.
+        drop(url);
+        let board = Board::new(&address, closed.clone());
+        let declarations = Arc::new(Declarations::default());
         let (users, keepers) = (TaskTracker::new(), TaskTracker::new());
         let supervise = |role: Role, declarations: Option<Arc<Declarations>>| {
             let (current, connections) = watch::channel(None);

@@ -29,6 +29,8 @@ use crate::topology::Route;
 
 /// So many messages are sent and not yet confirmed.
 const WINDOW: usize = 2_000;
+/// So many bytes, unless one message has more: lapin keeps a copy of each until it is written.
+const WINDOW_BYTES: usize = 64 << 20;
 /// So many of them may be given up on before the channel counts as broken.
 const GIVEN_UP: usize = 500;
 /// So many wait to be sent.
@@ -186,7 +188,11 @@ impl PublishTask {
 
 /// What a future in flight came to.
 enum Step {
-    Confirmed(u64, lapin::Result<Confirmation>),
+    Confirmed {
+        number: u64,
+        size: usize,
+        confirm: lapin::Result<Confirm>,
+    },
     /// All that was ready before it has been seen.
     Barrier,
 }
@@ -195,6 +201,8 @@ enum Step {
 struct ChannelLife {
     channel: Arc<Channel>,
     confirms: Confirms<Waiting>,
+    /// In flight.
+    bytes: usize,
     last_confirm: Instant,
     /// The largest message that the broker takes, once it has said so.
     limit: Option<usize>,
@@ -204,7 +212,7 @@ struct ChannelLife {
 impl ChannelLife {
     fn new(channel: Channel, limit: Option<usize>) -> Self {
         let (confirms, last_confirm) = (Confirms::default(), Instant::now());
-        Self { channel: Arc::new(channel), confirms, last_confirm, limit, broken: None }
+        Self { channel: Arc::new(channel), confirms, bytes: 0, last_confirm, limit, broken: None }
     }
 
     async fn run(mut self, task: &mut PublishTask, connection: &Connection, limit: &mut Option<usize>) -> Left {
@@ -216,7 +224,7 @@ impl ChannelLife {
             if closing && flying.is_empty() && task.queue.is_empty() {
                 return Left::Closed;
             }
-            let room = WINDOW.saturating_sub(flying.len());
+            let room = if self.bytes < WINDOW_BYTES { WINDOW.saturating_sub(flying.len()) } else { 0 };
             tokio::select! {
                 biased;
                 Some(step) = flying.next(), if !flying.is_empty() => {
@@ -229,25 +237,31 @@ impl ChannelLife {
                     }
                 }
                 Some(publication) = task.queue.recv(), if room > 0 => {
-                    let more = std::iter::from_fn(|| task.queue.try_recv().ok()).take(BATCH.min(room) - 1);
-                    for publication in std::iter::once(publication).chain(more) {
+                    let mut next = Some(publication);
+                    let mut left = BATCH.min(room);
+                    while let Some(publication) = next {
                         if blocked.borrow().is_some() {
                             publication.refuse(PublishError::Away);
-                        } else if let Some((number, publication)) = self.admit(publication) {
-                            flying.push(fly(Some((Arc::clone(&self.channel), publication)), number));
+                        } else if let Some((number, outgoing)) = self.admit(publication) {
+                            flying.push(fly(Some((Arc::clone(&self.channel), outgoing)), number));
                         }
+                        left -= 1;
+                        let more = left > 0 && self.bytes < WINDOW_BYTES;
+                        next = if more { task.queue.try_recv().ok() } else { None };
                     }
                 }
                 () = task.closing.cancelled(), if !closing => {
                     task.queue.close();
                     closing = true;
                 }
+                changed = task.current.changed() => {
+                    if changed.is_err() || !connection.is_open() {
+                        break;
+                    }
+                }
                 _ = look.tick() => {
                     if let Some(reason) = self.look(blocked.borrow().is_some()) {
                         connection.give_up(&reason);
-                        break;
-                    }
-                    if !connection.is_open() {
                         break;
                     }
                 }
@@ -286,17 +300,20 @@ impl ChannelLife {
             return None;
         }
         let Publication { address, exchange, key, mandatory, properties, body, answer } = publication;
+        self.bytes += size;
         let number = self.confirms.send(address, Waiting { size, sent_at: Instant::now(), answer });
         Some((number, Outgoing { exchange, key, mandatory, properties, body }))
     }
 
     fn see(&mut self, step: Step) {
         match step {
-            Step::Confirmed(number, Ok(confirmation)) => {
+            Step::Confirmed { number, size, confirm: Ok(confirm) } => {
+                self.bytes -= size;
                 self.last_confirm = Instant::now();
-                self.confirms.confirm(number, read(confirmation));
+                self.confirms.confirm(number, confirm);
             }
-            Step::Confirmed(_, Err(error)) => {
+            Step::Confirmed { size, confirm: Err(error), .. } => {
+                self.bytes -= size;
                 // The broker's own words say more than that the channel is closing.
                 if self.broken.is_none() || matches!(error.kind(), ErrorKind::ProtocolError(_)) {
                     self.broken = Some(error);
@@ -376,11 +393,11 @@ async fn fly(outgoing: Option<(Arc<Channel>, Outgoing)>, number: u64) -> Step {
     let Some((channel, outgoing)) = outgoing else { return Step::Barrier };
     let Outgoing { exchange, key, mandatory, properties, body } = outgoing;
     let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
-    let sent = channel.basic_publish(exchange, key, options, &body, properties).await;
-    match sent {
-        Ok(confirm) => Step::Confirmed(number, confirm.await),
-        Err(error) => Step::Confirmed(number, Err(error)),
-    }
+    let confirmed = async {
+        let confirm = channel.basic_publish(exchange, key, options, &body, properties).await?;
+        confirm.await.map(read)
+    };
+    Step::Confirmed { number, size: body.len(), confirm: confirmed.await }
 }
 
 fn read(confirmation: Confirmation) -> Confirm {

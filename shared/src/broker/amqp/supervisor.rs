@@ -114,6 +114,8 @@ struct BoardState {
     address: String,
     line: watch::Sender<Line>,
     roles: Mutex<Roles>,
+    /// From then on, that it is down is no news.
+    closed: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -125,13 +127,14 @@ struct Roles {
 }
 
 impl Board {
-    pub(super) fn new(address: &Address) -> Self {
+    pub(super) fn new(address: &Address, closed: CancellationToken) -> Self {
         let connecting = || Line::Away("connecting".into());
         let roles = Roles { publish: connecting(), consume: connecting(), down_since: None };
         Self(Arc::new(BoardState {
             address: address.to_string(),
             line: watch::Sender::new(connecting()),
             roles: Mutex::new(roles),
+            closed,
         }))
     }
 
@@ -147,7 +150,9 @@ impl Board {
             Role::Consume => roles.consume = line,
         }
         let whole = roles.whole();
-        self.log(&mut roles, &whole);
+        if !self.0.closed.is_cancelled() {
+            self.log(&mut roles, &whole);
+        }
         self.0.line.send_if_modified(|line| {
             let changed = *line != whole;
             *line = whole;
@@ -208,7 +213,7 @@ mod tests {
     use super::*;
 
     fn board() -> Board {
-        Board::new(&Address::new("amqp://guest:s3cret@mq:5672/%2f".parse().unwrap()))
+        Board::new(&Address::new(&"amqp://guest:s3cret@mq:5672/%2f".parse().unwrap()), CancellationToken::new())
     }
 
     #[test]

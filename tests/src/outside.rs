@@ -1,0 +1,215 @@
+//! A Buzzer of real processes: `buzzer-api` and `buzzer-worker` on a real RabbitMQ.
+//!
+//! The programs are taken from where the test itself was built; `cargo build` makes them, a test run alone does not.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::client::Client;
+use crate::guardian::Guardian;
+use crate::process::Process;
+use crate::rabbitmq::RabbitNode;
+use crate::wait::eventually;
+
+/// For a process to be there, on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(45);
+
+/// Where the processes of one Buzzer meet: a RabbitMQ, and a prefix that no other has.
+#[derive(Debug, Clone)]
+pub struct Outside {
+    broker: String,
+    pub prefix: String,
+}
+
+impl Outside {
+    pub fn on(node: &RabbitNode) -> Self {
+        Self { broker: node.url().to_string(), prefix: format!("b{:016x}", fastrand::u64(..)) }
+    }
+
+    /// An API with a fresh store that listens on a port of its own. Answers once it listens. `settings` are environment
+    /// variables, and win over ours.
+    pub async fn api(&self, settings: &[(&str, &str)]) -> Api {
+        let mut service = Service::new("buzzer-api", self, settings);
+        let store = format!("sqlite:{}", service.directory.path().join("buzzer.db").display());
+        service.set_unless_given("BUZZER_STORE", &store);
+        service.set_unless_given("BUZZER_LISTEN", "127.0.0.1:0");
+        service.start();
+        let address = listening(&mut service).await;
+        // After a restart its clients find it in the same place.
+        service.set("BUZZER_LISTEN", &address.to_string());
+        Api { service, address }
+    }
+
+    /// A worker with the demo kinds. Answers as soon as the process runs; [`Api::knows`] tells when it has announced
+    /// itself.
+    pub fn worker(&self, settings: &[(&str, &str)]) -> Service {
+        let mut service = Service::new("buzzer-worker", self, settings);
+        service.set_unless_given("BUZZER_DEMO", "1");
+        service.start();
+        service
+    }
+}
+
+/// A running API.
+#[derive(Debug)]
+pub struct Api {
+    service: Service,
+    address: SocketAddr,
+}
+
+impl Api {
+    pub fn client(&self) -> Client {
+        Client::new(format!("http://{}", self.address))
+    }
+
+    /// The process, to damage.
+    pub fn process(&mut self) -> &mut Service {
+        &mut self.service
+    }
+
+    /// Starts it again after a kill or a stop, on the same store and port. Answers once it listens.
+    pub async fn start_again(&mut self) {
+        self.service.start();
+        listening(&mut self.service).await;
+    }
+
+    /// Waits until a worker has announced this kind.
+    pub async fn knows(&self, kind: &str) {
+        let (client, path) = (self.client(), format!("/v1/kinds/{kind}"));
+        eventually(&format!("{kind} to be announced"), START_LIMIT, async || {
+            client.get(&path).await.ok().filter(|answer| answer.status.is_success())
+        })
+        .await;
+    }
+}
+
+/// One of our programs, with its settings, a directory and a log of its own.
+#[derive(Debug)]
+pub struct Service {
+    program: &'static str,
+    settings: Vec<(String, String)>,
+    process: Option<Process>,
+    directory: TempDir,
+    /// How much of the log belongs to earlier starts.
+    logged_before: usize,
+    _janitor: Guardian,
+}
+
+impl Service {
+    fn new(program: &'static str, outside: &Outside, settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::Builder::new().prefix(program).tempdir().expect("a temporary directory");
+        let janitor = Guardian::of_directory(directory.path()).expect("a shell");
+        let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let mut service = Self { program, settings, process: None, directory, logged_before: 0, _janitor: janitor };
+        service.set_unless_given("BUZZER_BROKER", &outside.broker);
+        service.set_unless_given("BUZZER_PREFIX", &outside.prefix);
+        service
+    }
+
+    /// Starts it, or starts it again with the same settings and directory.
+    ///
+    /// # Panics
+    /// When it runs already, or the program was not built.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.program);
+        self.logged_before = self.whole_log().len();
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).expect("a log");
+        let mut command = Command::new(program(self.program));
+        command.env_clear().envs(self.settings.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.directory.path()).stdout(log.try_clone().expect("a log")).stderr(log);
+        self.process = Some(Process::start(&mut command).unwrap_or_else(|error| panic!("{}: {error}", self.program)));
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Asks it to stop, as a service manager would, and waits until it has.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let mut process = self.process.take().unwrap_or_else(|| panic!("{} does not run", self.program));
+        process.terminate(STOP_LIMIT).await
+    }
+
+    /// Freezes it: its sockets stay open and nothing answers.
+    pub fn pause(&mut self) {
+        self.running().pause();
+    }
+
+    pub fn resume(&mut self) {
+        self.running().resume();
+    }
+
+    /// How it ended, if it has by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.running().ended()
+    }
+
+    /// What it said since it was last started.
+    pub fn log(&self) -> String {
+        let whole = self.whole_log();
+        whole.get(self.logged_before..).unwrap_or_default().to_owned()
+    }
+
+    fn running(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap_or_else(|| panic!("{} does not run", self.program))
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.settings.retain(|(own, _)| own != name);
+        self.settings.push((name.into(), value.into()));
+    }
+
+    fn set_unless_given(&mut self, name: &str, value: &str) {
+        if !self.settings.iter().any(|(own, _)| own == name) {
+            self.set(name, value);
+        }
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory.path().join("log")
+    }
+
+    fn whole_log(&self) -> String {
+        std::fs::read(self.log_file()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- {} said:\n{}", self.program, self.whole_log());
+        }
+    }
+}
+
+/// Where a service listens, as soon as it says so.
+async fn listening(service: &mut Service) -> SocketAddr {
+    let what = format!("{} to listen", service.program);
+    eventually(&what, START_LIMIT, async || {
+        let log = service.log();
+        if let Some(status) = service.ended() {
+            panic!("{} ended with {status}:\n{log}", service.program);
+        }
+        // The last line may not be whole yet.
+        let (whole, _) = log.rsplit_once('\n')?;
+        let line = whole.lines().find(|line| line.contains("listening"))?;
+        let (_, rest) = line.split_once("address=")?;
+        rest.split_whitespace().next()?.parse().ok()
+    })
+    .await
+}
+
+/// A program of ours, from where this test was built.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test that knows where it is");
+    let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory");
+    let program = folder.join(name);
+    assert!(program.exists(), "{name} is not built: run `cargo build -p buzzer-api -p buzzer-worker` first");
+    program
+}
