@@ -44,7 +44,7 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
             "the embedded broker lives in `buzzer up`, with a worker beside it; BUZZER_BROKER takes an amqp:// URL"
         );
     };
-    let broker = Arc::new(AmqpBroker::connect(url, "buzzer-api"));
+    let broker = AmqpBroker::connect(url, "buzzer-api");
     let line = BrokerLine { broker, topology: settings.broker.topology(), durable: true };
     App::start(settings.api, line, Arc::new(SystemClock), shutdown).await?.stopped().await;
     Ok(())

@@ -1,3 +1,5 @@
-//! Buzzer as its users meet it.
+//! Buzzer's promises, tried as its users meet them: over HTTP, on real processes and a real RabbitMQ.
 
+mod broker;
+mod http;
 mod walls;

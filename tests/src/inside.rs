@@ -17,6 +17,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::wait::eventually;
+
 /// The largest body that [`Inside`] takes.
 pub const MAX_BODY: usize = 64 * 1024;
 
@@ -64,7 +66,8 @@ impl Inside {
     }
 
     async fn start_in(folder: TempDir) -> Self {
-        crate::prepare();
+        // reqwest takes its TLS provider from the process. The only error is that there is one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Arc::new(SystemClock);
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(clock.clone()));
         let shutdown = Shutdown::default();
@@ -94,8 +97,9 @@ impl Inside {
             worker.run(broker, topology(), stop).await.expect("the worker runs");
         });
         self.workers.push((shutdown, running));
-        crate::eventually("the worker is known", async || {
-            self.get("/v1/workers").await.json()["items"].as_array().map_or(0, Vec::len) > before
+        eventually("the worker is known", Duration::from_secs(10), async || {
+            let workers = self.get("/v1/workers").await.json();
+            (workers["items"].as_array().map_or(0, Vec::len) > before).then_some(())
         })
         .await;
     }

@@ -1,1 +1,8 @@
-//!
+//! What the tests stand on: a private RabbitMQ, processes of ours, a whole Buzzer inside the test, and ways to wait for
+//! conditions.
+
+pub mod guardian;
+pub mod inside;
+pub mod process;
+pub mod rabbitmq;
+pub mod wait;

@@ -168,7 +168,7 @@ impl WorkerBuilder {
         for candidate in self.candidates {
             let cpu_slots = u16::try_from(self.cores).unwrap_or(u16::MAX);
             let slots = if candidate.runner.is_cpu() { cpu_slots } else { self.config.slots };
-            registry.insert(candidate.register(slots)?)?;
+            registry.insert(candidate.register(slots)?).map_err(BuildError::Twice)?;
         }
         if registry.is_empty() {
             return Err(BuildError::NoHandler);

@@ -72,7 +72,8 @@ impl WorkerBuilder {
         ended
     }
 
-    /// The same inside a runtime that is there already.
+    /// The same inside a runtime that is there already. Mind that the end of a runtime waits for CPU-bound handlers,
+    /// unless it is ended by `shutdown_background`.
     ///
     /// # Errors
     /// When the worker cannot be built or started, and when it ends in another way than by a signal.

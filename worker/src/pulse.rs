@@ -9,7 +9,7 @@ use buzzer_shared::time::Span;
 use buzzer_shared::topology::{Route, Topology};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info};
+use tracing::debug;
 
 use crate::health::Health;
 use crate::held::Held;
@@ -90,7 +90,7 @@ impl Pulse {
     /// The API may have started anew while the line was away: it must hear at once who is here and what is held.
     async fn line_changed(&mut self, line: &Line) {
         self.health.look(Instant::now());
-        info!(?line, "The line to the broker changed");
+        debug!(?line, "The line to the broker changed");
         if *line == Line::Up {
             self.announce().await;
             self.beat().await;

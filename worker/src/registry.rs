@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use buzzer_shared::kind::{Kind, KindSpec};
 
-use crate::builder::BuildError;
 use crate::handler::Runner;
 
 /// A kind that this worker runs.
@@ -20,11 +19,15 @@ pub(crate) struct Registered {
 pub(crate) struct Registry(BTreeMap<Kind, Arc<Registered>>);
 
 impl Registry {
-    pub(crate) fn insert(&mut self, registered: Registered) -> Result<(), BuildError> {
+    /// Adds a kind.
+    ///
+    /// # Errors
+    /// The kind, when it is there already.
+    pub(crate) fn insert(&mut self, registered: Registered) -> Result<(), Kind> {
         let kind = registered.spec.name.clone();
         match self.0.insert(kind.clone(), Arc::new(registered)) {
             None => Ok(()),
-            Some(_) => Err(BuildError::Twice(kind)),
+            Some(_) => Err(kind),
         }
     }
 

@@ -3,7 +3,7 @@ use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions, RawJson};
 
 /// `echo`: any JSON; its output is its input.
-pub(super) struct Echo;
+pub(crate) struct Echo;
 
 impl Handler for Echo {
     const KIND: &'static str = "echo";

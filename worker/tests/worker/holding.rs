@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use buzzer_shared::broker::PublishError;
+use buzzer_shared::broker::{Line, PublishError};
 use buzzer_shared::message::RunResult;
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker, WorkerBuilder};
 use tokio::sync::{Semaphore, mpsc};
@@ -101,6 +101,28 @@ async fn an_outcome_is_held_until_the_broker_takes_it() {
     assert_eq!(stage.outcome().await.run, request.run);
     assert_eq!(stage.line.refused(), 50);
     assert_eq!(within(async { while !stage.beat().await.held.is_empty() {} }).await, ());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_goes_out_when_the_broker_is_back() {
+    let (worker, mut gate) = gate(4);
+    let mut stage = stage(worker).await;
+    gate.open.add_permits(9);
+    stage.line.pretend(Line::Away("cable cut".into()));
+    stage.line.refuse([PublishError::Away]);
+    let request = stage.request("gate", "1");
+    stage.send(&request).await;
+    gate.called().await;
+    within(async {
+        while stage.line.refused() == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    stage.line.pretend(Line::Up);
+    let before = tokio::time::Instant::now();
+    assert_eq!(stage.outcome().await.run, request.run);
+    assert!(before.elapsed() < Duration::from_secs(1), "it did not look at the line");
 }
 
 #[tokio::test(start_paused = true)]

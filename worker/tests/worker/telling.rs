@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buzzer_shared::broker::Line;
 use buzzer_shared::message::{Control, Pulse, RunResult, SignalBody};
 use buzzer_shared::time::{Span, Time};
 use buzzer_worker::{JobContext, JobError, StockConfig, Worker, WorkerConfig, stock_worker};
@@ -19,6 +20,17 @@ async fn it_announces_when_asked() {
     assert!(!announced.host.is_empty() && !announced.version.is_empty());
     stage.say(Control::Announce).await;
     assert_eq!(stage.pulse().await, Pulse::Announce(announced));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_announces_and_beats_when_the_line_is_back() {
+    let config = WorkerConfig { beat: Span::from_secs(3600), ..WorkerConfig::default() };
+    let mut stage = stage(stock_worker(&StockConfig { worker: config, demo: false })).await;
+    stage.line.pretend(Line::Away("cable cut".into()));
+    tokio::task::yield_now().await;
+    stage.line.pretend(Line::Up);
+    assert!(matches!(stage.pulse().await, Pulse::Announce(_)));
+    assert!(matches!(stage.pulse().await, Pulse::Beat(beat) if !beat.leaving));
 }
 
 #[tokio::test(start_paused = true)]

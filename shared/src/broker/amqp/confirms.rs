@@ -4,11 +4,13 @@
 //! channel and hands the first of it to whichever confirm comes next; with one confirm for many messages that is
 //! often the wrong one. So a return counts for the message that it names, and nothing else tells whose it is:
 //!
-//! - A confirm that came *with* a return says nothing about its own message: that one's return may still stand in
-//!   line. It is open until the line was seen empty, or everything has resolved that was in flight beside it.
-//! - A confirm that came *without* one saw the line empty. A return of its message was therefore taken by a confirm
-//!   that resolved earlier. Not necessarily one that we have *seen* earlier: hence the barrier. It is put at the end
-//!   of the line of futures that are ready, and once it comes out all that resolved earlier has been seen.
+//! - A confirm that came *without* a return saw the line empty. A return of its message was therefore taken by a
+//!   confirm that resolved earlier. Not necessarily one that we have *seen* earlier: hence the barrier. It is put at
+//!   the end of the line of futures that are ready; once it comes out, all is seen that resolved before it was put
+//!   there.
+//! - A confirm that came *with* another's return says nothing about its own message: that one's return may still
+//!   stand in line. It is open until a later confirm saw the line empty, or everything has resolved that was in
+//!   flight beside it; and then for one barrier more.
 //!
 //! Under load as at rest that costs one turn of the loop, never a wait for other messages.
 
@@ -44,16 +46,17 @@ pub(super) struct Confirm {
 #[derive(Debug)]
 pub(super) struct Confirms<T> {
     next: u64,
+    /// How many barriers were put up.
     round: u64,
     barrier_out: bool,
-    /// In this round a confirm came.
+    /// In this round something came that a barrier would settle.
     news: bool,
-    /// In this round a confirm came without a return.
-    line_was_empty: bool,
     /// No confirm seen yet.
     open: BTreeMap<u64, Sent<T>>,
-    /// Confirm seen, verdict not certain yet.
+    /// Confirm seen, no barrier since.
     seen: BTreeMap<u64, Seen<T>>,
+    /// A barrier later, and still nobody knows.
+    unsure: Vec<Unsure<T>>,
     /// Returns whose message's confirm was not seen yet.
     returns: Vec<(Address, String)>,
 }
@@ -70,10 +73,19 @@ struct Seen<T> {
     sent: Sent<T>,
     kept: bool,
     returned: Option<String>,
-    with_return: bool,
+    /// After the next barrier.
+    certain: bool,
+    /// In which round.
     round: u64,
     /// Everything that was in flight beside it has a lower number.
     horizon: u64,
+}
+
+#[derive(Debug)]
+struct Unsure<T> {
+    seen: Seen<T>,
+    /// The round in which its return had left the line, if there was one.
+    cleared: Option<u64>,
 }
 
 impl<T> Default for Confirms<T> {
@@ -83,9 +95,9 @@ impl<T> Default for Confirms<T> {
             round: 0,
             barrier_out: false,
             news: false,
-            line_was_empty: false,
             open: BTreeMap::new(),
             seen: BTreeMap::new(),
+            unsure: Vec::new(),
             returns: Vec::new(),
         }
     }
@@ -102,40 +114,60 @@ impl<T> Confirms<T> {
 
     /// The confirm of message `number` was seen.
     pub(super) fn confirm(&mut self, number: u64, confirm: Confirm) {
-        let with_return = confirm.returned.is_some();
-        self.returns.extend(confirm.returned);
         self.news = true;
-        self.line_was_empty |= !with_return;
-        if let Some(sent) = self.open.remove(&number) {
-            let (kept, round, horizon) = (confirm.kept, self.round, self.next);
-            self.seen.insert(number, Seen { sent, kept, returned: None, with_return, round, horizon });
+        let line_was_empty = confirm.returned.is_none();
+        let sent = self.open.remove(&number);
+        let mut own = None;
+        match (confirm.returned, &sent) {
+            (Some((address, words)), Some(sent)) if address == sent.address => own = Some(words),
+            (other, _) => self.returns.extend(other),
         }
+        if let Some(sent) = sent {
+            let (kept, round, horizon) = (confirm.kept, self.round, self.next);
+            let certain = line_was_empty || own.is_some();
+            self.seen.insert(number, Seen { sent, kept, returned: own, certain, round, horizon });
+        }
+        self.clear(line_was_empty);
     }
 
     /// Whether a barrier is to be put behind all futures that are ready now.
     pub(super) fn wants_barrier(&mut self) -> bool {
         let wanted = self.news && !self.barrier_out;
-        self.barrier_out |= wanted;
+        if wanted {
+            self.round += 1;
+            self.news = false;
+            self.barrier_out = true;
+        }
         wanted
     }
 
     /// The barrier came out: what is certain now.
     pub(super) fn barrier(&mut self) -> Vec<(T, Verdict)> {
         self.barrier_out = false;
-        self.match_returns();
-        let (round, line_was_empty) = (self.round, self.line_was_empty);
+        let round = self.round;
+        let cleared = |unsure: &mut Unsure<T>| unsure.cleared.is_some_and(|cleared| cleared < round);
+        let mut certain: Vec<_> = self.unsure.extract_if(.., cleared).map(|unsure| unsure.seen).collect();
+        for (_, seen) in self.seen.extract_if(.., |_, seen| seen.round < round) {
+            if seen.certain {
+                certain.push(seen);
+            } else {
+                self.unsure.push(Unsure { seen, cleared: None });
+            }
+        }
+        self.match_returns(&mut certain);
+        self.clear(false);
+        certain.into_iter().filter_map(Seen::into_verdict).collect()
+    }
+
+    /// Notes for whom the line was seen empty, or has moved past everything that was in flight beside them.
+    fn clear(&mut self, line_was_empty: bool) {
         let oldest_open = self.open.keys().next().copied().unwrap_or(u64::MAX);
-        self.round += 1;
-        self.news = false;
-        self.line_was_empty = false;
-        let certain = |seen: &Seen<T>| {
-            seen.returned.is_some()
-                || !seen.with_return
-                || (line_was_empty && seen.round < round)
-                || seen.horizon <= oldest_open
-        };
-        let verdicts = self.seen.extract_if(.., |_, seen| certain(seen)).filter_map(|(_, seen)| seen.into_verdict());
-        verdicts.collect()
+        for unsure in self.unsure.iter_mut().filter(|unsure| unsure.cleared.is_none()) {
+            if line_was_empty || unsure.seen.horizon <= oldest_open {
+                unsure.cleared = Some(self.round);
+                self.news = true;
+            }
+        }
     }
 
     /// Gives up on what fits, oldest first and up to the first that does not: returns who waited for it. Its confirm
@@ -159,18 +191,31 @@ impl<T> Confirms<T> {
     /// Nothing more will come: who still waits.
     pub(super) fn abandon(self) -> Vec<T> {
         let seen = self.seen.into_values().map(|seen| seen.sent);
-        self.open.into_values().chain(seen).filter_map(|sent| sent.waiting).collect()
+        let unsure = self.unsure.into_iter().map(|unsure| unsure.seen.sent);
+        self.open.into_values().chain(seen).chain(unsure).filter_map(|sent| sent.waiting).collect()
     }
 
-    /// Gives each return to the message that it names. Messages may share an address; they share its fate too, so
-    /// that any one of them may have it.
-    fn match_returns(&mut self) {
+    /// Gives each return to the message that it names. Of messages that share an address (they share its fate too)
+    /// those that are certain now take first: their own return has been seen, whoever brought it.
+    fn match_returns(&mut self, certain: &mut Vec<Seen<T>>) {
         for (address, words) in std::mem::take(&mut self.returns) {
             let named = |seen: &&mut Seen<T>| seen.returned.is_none() && seen.sent.address == address;
-            if let Some(seen) = self.seen.values_mut().find(named) {
+            if let Some(seen) = certain.iter_mut().find(named) {
                 seen.returned = Some(words);
-            } else if self.open.values().any(|sent| sent.address == address) {
-                self.returns.push((address, words));
+                continue;
+            }
+            let waiting = self.open.values().chain(self.seen.values().map(|seen| &seen.sent));
+            let waiting = waiting.filter(|sent| sent.address == address).count();
+            let unsure = |unsure: &Unsure<T>| unsure.seen.sent.address == address;
+            let first = self.unsure.iter().position(unsure);
+            match first {
+                Some(only) if waiting == 0 && !self.unsure[only + 1..].iter().any(unsure) => {
+                    let mut seen = self.unsure.swap_remove(only).seen;
+                    seen.returned = Some(words);
+                    certain.push(seen);
+                }
+                None if waiting == 0 => {}
+                _ => self.returns.push((address, words)),
             }
         }
     }
@@ -207,13 +252,18 @@ mod tests {
         Confirm { kept: true, returned: Some((address(id), "NO_ROUTE".into())) }
     }
 
+    /// One turn of the loop.
+    fn settle<T>(confirms: &mut Confirms<T>) -> Vec<(T, Verdict)> {
+        assert!(confirms.wants_barrier());
+        confirms.barrier()
+    }
+
     #[test]
     fn a_lone_message_is_answered_at_once() {
         let mut confirms = Confirms::default();
         let number = confirms.send(address("a"), 'a');
         confirms.confirm(number, alone());
-        assert!(confirms.wants_barrier());
-        assert_eq!(confirms.barrier(), [('a', Verdict::Kept)]);
+        assert_eq!(settle(&mut confirms), [('a', Verdict::Kept)]);
         assert!(!confirms.wants_barrier());
     }
 
@@ -223,7 +273,7 @@ mod tests {
         confirms.send(address("stuck"), 's');
         let number = confirms.send(address("a"), 'a');
         confirms.confirm(number, alone());
-        assert_eq!(confirms.barrier(), [('a', Verdict::Kept)]);
+        assert_eq!(settle(&mut confirms), [('a', Verdict::Kept)]);
     }
 
     #[test]
@@ -233,9 +283,8 @@ mod tests {
         let bad = confirms.send(address("bad"), "bad");
         confirms.confirm(good, with("bad"));
         confirms.confirm(bad, alone());
-        let mut verdicts = confirms.barrier();
-        verdicts.sort_by_key(|(name, _)| *name);
-        assert_eq!(verdicts, [("bad", Verdict::Returned("NO_ROUTE".into())), ("good", Verdict::Kept)]);
+        assert_eq!(settle(&mut confirms), [("bad", Verdict::Returned("NO_ROUTE".into()))]);
+        assert_eq!(settle(&mut confirms), [("good", Verdict::Kept)]);
     }
 
     #[test]
@@ -245,7 +294,7 @@ mod tests {
         let bad = confirms.send(address("bad"), "bad");
         confirms.confirm(bad, alone());
         confirms.confirm(good, with("bad"));
-        assert!(confirms.barrier().contains(&("bad", Verdict::Returned("NO_ROUTE".into()))));
+        assert!(settle(&mut confirms).contains(&("bad", Verdict::Returned("NO_ROUTE".into()))));
     }
 
     #[test]
@@ -254,9 +303,11 @@ mod tests {
         let first = confirms.send(address("first"), 1);
         let second = confirms.send(address("second"), 2);
         confirms.confirm(first, with("second"));
-        assert_eq!(confirms.barrier(), []);
+        assert_eq!(settle(&mut confirms), []);
         confirms.confirm(second, with("first"));
-        assert_eq!(confirms.barrier().len(), 2);
+        let verdicts = settle(&mut confirms);
+        assert_eq!(verdicts.len(), 2);
+        assert!(verdicts.iter().all(|(_, verdict)| matches!(verdict, Verdict::Returned(_))));
     }
 
     #[test]
@@ -267,7 +318,7 @@ mod tests {
         assert_eq!(confirms.give_up_while(|name| *name == 'a'), [(address("a"), 'a')]);
         assert_eq!(confirms.given_up(), 1);
         confirms.confirm(number, alone());
-        assert_eq!(confirms.barrier(), []);
+        assert_eq!(settle(&mut confirms), []);
         assert_eq!(confirms.given_up(), 0);
         assert_eq!(confirms.abandon(), ['b']);
     }
@@ -341,9 +392,6 @@ mod tests {
                     let returned = returned.map(|id| (address(&id.to_string()), "NO_ROUTE".into()));
                     confirms.confirm(number, Confirm { kept: true, returned });
                 }
-                if confirms.wants_barrier() {
-                    wire.ready.push_back(Ready::Barrier);
-                }
             }
             Some(Ready::Barrier) => {
                 for (number, verdict) in confirms.barrier() {
@@ -351,6 +399,9 @@ mod tests {
                 }
             }
             None => {}
+        }
+        if confirms.wants_barrier() {
+            wire.ready.push_back(Ready::Barrier);
         }
     }
 

@@ -34,7 +34,8 @@ pub(super) struct ConsumeTask {
     pub(super) subscription: Subscription,
     pub(super) current: watch::Receiver<Option<Arc<Connection>>>,
     pub(super) declarations: Arc<Declarations>,
-    pub(super) deliveries: mpsc::Sender<Delivery>,
+    /// `None` once the subscriber has all that it will ever get.
+    pub(super) deliveries: Option<mpsc::Sender<Delivery>>,
     pub(super) attached: watch::Sender<bool>,
     pub(super) stop: CancellationToken,
     pub(super) gone: CancellationToken,
@@ -167,7 +168,7 @@ impl ConsumeTask {
 
 /// A subscription while a channel feeds it.
 struct Attached<'a> {
-    task: &'a ConsumeTask,
+    task: &'a mut ConsumeTask,
     channel: &'a Channel,
     outstanding: Outstanding,
     acknowledger: Arc<ChannelAcknowledger>,
@@ -175,14 +176,13 @@ struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    fn new(task: &'a ConsumeTask, channel: &'a Channel) -> Self {
+    fn new(task: &'a mut ConsumeTask, channel: &'a Channel) -> Self {
         let (sender, acknowledged) = mpsc::unbounded_channel();
         let acknowledger = Arc::new(ChannelAcknowledger(sender));
         Self { task, channel, outstanding: Outstanding::default(), acknowledger, acknowledged }
     }
 
     async fn run(mut self, mut consumer: Consumer) -> Left {
-        let task = self.task;
         let tag = consumer.tag();
         let mut tags = Vec::with_capacity(ACK_BATCH);
         // Taken from the channel, with no room for it yet.
@@ -191,25 +191,23 @@ impl<'a> Attached<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = task.gone.cancelled() => return self.leave(),
-                () = task.closing.cancelled() => return self.leave(),
+                () = self.task.gone.cancelled() => return self.leave(),
+                () = self.task.closing.cancelled() => return self.leave(),
                 count = self.acknowledged.recv_many(&mut tags, ACK_BATCH) => {
                     if count > 0 {
                         self.send_acks(&mut tags);
                     }
                 }
-                () = task.stop.cancelled(), if !stopping => {
+                () = self.task.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    task.attached.send_replace(false);
+                    self.task.attached.send_replace(false);
                     let canceled = self.channel.basic_cancel(tag.clone(), BasicCancelOptions::default());
                     if let Some(Err(reason)) = self.cancel(canceled).await {
                         return Left::Lost(reason);
                     }
                 }
-                room = task.deliveries.reserve(), if held.is_some() => {
-                    if let (Ok(room), Some(delivery)) = (room, held.take()) {
-                        room.send(delivery);
-                    }
+                () = room(self.task.deliveries.as_ref()), if held.is_some() => {
+                    held = held.and_then(|delivery| self.offer(delivery));
                 }
                 delivery = consumer.next(), if held.is_none() && !ended => match delivery {
                     Some(Ok(delivery)) => held = self.hand_on(delivery),
@@ -234,6 +232,7 @@ impl<'a> Attached<'a> {
 
     /// After a stop: nothing more comes, but acknowledgements go out as long as somebody has the subscriber.
     async fn linger(mut self) -> Left {
+        self.task.deliveries = None;
         let mut tags = Vec::with_capacity(ACK_BATCH);
         let mut look = tokio::time::interval(DEADLINE);
         loop {
@@ -260,7 +259,7 @@ impl<'a> Attached<'a> {
         Left::Done
     }
 
-    /// Gives a delivery to the subscriber, or back when that has no room.
+    /// Decodes a delivery and offers it to the subscriber; gives it back when that has no room.
     fn hand_on(&mut self, delivery: lapin::message::Delivery) -> Option<Delivery> {
         let tag = delivery.delivery_tag;
         self.outstanding.delivered(tag);
@@ -272,8 +271,12 @@ impl<'a> Attached<'a> {
                 Arc::new(Acknowledged)
             }
         };
-        let delivery = Delivery { message, redeliveries, receipt: Receipt::new(tag, acknowledger) };
-        match self.task.deliveries.try_send(delivery) {
+        self.offer(Delivery { message, redeliveries, receipt: Receipt::new(tag, acknowledger) })
+    }
+
+    /// Puts a delivery into the subscriber's hands; gives it back when these are full.
+    fn offer(&self, delivery: Delivery) -> Option<Delivery> {
+        match self.task.deliveries.as_ref()?.try_send(delivery) {
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
             Err(mpsc::error::TrySendError::Full(delivery)) => Some(delivery),
         }
@@ -287,6 +290,14 @@ impl<'a> Attached<'a> {
             let _ = self.channel.basic_ack(ack.tag, options).now_or_never();
         }
         tags.clear();
+    }
+}
+
+/// Ends when the subscriber has room, or is gone.
+async fn room(deliveries: Option<&mpsc::Sender<Delivery>>) {
+    if let Some(deliveries) = deliveries {
+        // Nobody else sends, so the room stays there. Whether it is gone, the next offer says.
+        let _ = deliveries.reserve().await;
     }
 }
 

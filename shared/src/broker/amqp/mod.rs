@@ -128,7 +128,7 @@ impl Broker for AmqpBroker {
             subscription,
             current: self.consuming.clone(),
             declarations: Arc::clone(&self.declarations),
-            deliveries: sender,
+            deliveries: Some(sender),
             attached,
             stop: stop.clone(),
             gone: gone.clone(),

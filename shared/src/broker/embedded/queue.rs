@@ -165,7 +165,9 @@ impl Queue {
             if entry.expires_at.is_some_and(|at| at <= now) {
                 self.bury(entry, "expired");
             } else if let Err(entry) = self.consumers[index].give(entry) {
+                // Its taker has just gone, or waits for room: either way it asks again, and nobody must spin here.
                 self.wait(*entry);
+                break;
             }
         }
     }

@@ -6,11 +6,11 @@ use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions};
 
 /// `demo.fail`: fails for good.
-pub(super) struct Fail;
+pub(crate) struct Fail;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// The type of the problem; `/problems/failed` when there is none.
     #[serde(default)]
     r#type: Option<String>,

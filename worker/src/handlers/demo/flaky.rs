@@ -6,17 +6,17 @@ use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions};
 
 /// `demo.flaky`: fails for a while, then succeeds.
-pub(super) struct Flaky;
+pub(crate) struct Flaky;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// How many attempts fail.
     fail_times: u32,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Succeeded {
+pub(crate) struct Succeeded {
     /// The attempt that succeeded.
     attempt: u32,
 }

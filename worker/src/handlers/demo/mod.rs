@@ -5,11 +5,10 @@ mod flaky;
 mod progress;
 mod sleep;
 
-use crate::builder::WorkerBuilder;
+pub(crate) use fail::Fail;
+pub(crate) use flaky::Flaky;
+pub(crate) use progress::Progress;
+pub(crate) use sleep::Sleep;
 
 /// So long a demo may take, in seconds: within the timeout of its kind.
 const MAX_SECONDS: f64 = 240.0;
-
-pub(super) fn register(worker: WorkerBuilder) -> WorkerBuilder {
-    worker.register(sleep::Sleep).register(progress::Progress).register(flaky::Flaky).register(fail::Fail)
-}

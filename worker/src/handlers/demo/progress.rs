@@ -9,11 +9,11 @@ use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions};
 
 /// `demo.progress`: takes its time, and tells how far it is.
-pub(super) struct Progress;
+pub(crate) struct Progress;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// How many steps to take.
     #[schemars(range(min = 1, max = 10000))]
     steps: u32,
@@ -23,7 +23,7 @@ pub(super) struct Input {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Done {
+pub(crate) struct Done {
     steps: u32,
 }
 

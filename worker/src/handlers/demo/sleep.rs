@@ -9,18 +9,18 @@ use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions};
 
 /// `demo.sleep`: takes its time.
-pub(super) struct Sleep;
+pub(crate) struct Sleep;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Input {
+pub(crate) struct Input {
     /// How long to sleep.
     #[schemars(range(min = 0.0, max = 240.0))]
     seconds: f64,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-pub(super) struct Slept {
+pub(crate) struct Slept {
     slept_seconds: f64,
 }
 

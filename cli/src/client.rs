@@ -1,0 +1,327 @@
+//! Buzzer's HTTP interface, as far as the commands use it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use buzzer_shared::id::JobId;
+use buzzer_shared::job::State;
+use buzzer_shared::kind::Kind;
+use buzzer_shared::problem::Problem;
+use buzzer_shared::time::Span;
+use clap::Args;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use url::Url;
+
+use crate::failure::in_words;
+use crate::job::Job;
+
+/// Which server, and who asks.
+#[derive(Debug, Args)]
+pub struct ServerConfig {
+    /// Where Buzzer answers.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "BUZZER_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_parser = server,
+        help_heading = "Server"
+    )]
+    server: Url,
+
+    /// The API key, for a server that asks for one.
+    #[arg(
+        long,
+        global = true,
+        value_name = "KEY",
+        env = "BUZZER_KEY",
+        hide_env_values = true,
+        help_heading = "Server"
+    )]
+    api_key: Option<ApiKey>,
+}
+
+/// A secret: it is never printed.
+#[derive(Clone)]
+struct ApiKey(String);
+
+impl From<String> for ApiKey {
+    fn from(key: String) -> Self {
+        Self(key)
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+fn server(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    match (url.scheme(), url.host_str()) {
+        ("http" | "https", Some(_)) => Ok(url),
+        _ => Err("expected a URL like http://127.0.0.1:8080".into()),
+    }
+}
+
+/// A job to hand in.
+#[derive(Debug, Serialize)]
+pub struct Order {
+    pub input: Box<RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<Span>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Which jobs, and which part of them. The names are those of the query.
+#[derive(Debug, Default, Serialize)]
+pub struct Filter {
+    pub state: Option<State>,
+    pub kind: Option<Kind>,
+    /// `name:value`.
+    pub tag: Option<String>,
+    pub limit: Option<u16>,
+    pub cursor: Option<String>,
+}
+
+/// Some jobs, newest first.
+#[derive(Debug, Deserialize)]
+pub struct Jobs {
+    pub items: Vec<Job>,
+    /// The cursor of the next page.
+    pub next: Option<String>,
+}
+
+/// What the server said, and the JSON it said it in.
+#[derive(Debug)]
+pub struct Said<T> {
+    pub value: T,
+    pub json: Vec<u8>,
+}
+
+/// Why there is no good answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// `sent`: the request may have arrived all the same.
+    #[error("cannot reach {server}: {reason}{}", if *.sent { "; the request may have arrived all the same" } else { "" })]
+    Unreachable { server: Url, reason: String, sent: bool },
+    #[error("{}", in_words(.0))]
+    Refused(Box<Problem>),
+    /// Somebody answers there, but not Buzzer, or one of another age.
+    #[error("{server} does not answer as Buzzer does: {reason}")]
+    Strange { server: Url, reason: String },
+}
+
+impl ClientError {
+    /// Whether the same request may well be answered a little later.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(problem) => problem.status.is_some_and(|status| status >= 500 || status == 429),
+            // A proxy whose server is just being restarted.
+            Self::Strange { reason, .. } => reason.starts_with("it answered 5"),
+        }
+    }
+}
+
+/// The longest a request takes, beside what it is asked to wait.
+const DEADLINE: Duration = Duration::from_secs(15);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the server is asked to hold an answer.
+const LONG_POLL: Duration = Duration::from_secs(20);
+/// No answer of Buzzer's is larger; one that is would fill the memory here.
+const ANSWER_MAX: usize = 256 * 1024 * 1024;
+
+/// A server, and the way to it.
+#[derive(Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    config: ServerConfig,
+}
+
+impl Client {
+    /// # Errors
+    /// When this machine cannot make HTTP requests at all, for instance for lack of certificates.
+    pub fn new(config: ServerConfig) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("buzzer/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_DEADLINE)
+            // A key must not follow to another host, and a POST must not become a GET.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|error| unreachable(&config.server, &error))?;
+        Ok(Self { http, config })
+    }
+
+    /// Hands in a job. Under the same `key`, the same order is answered with the same job.
+    pub async fn submit(&self, kind: &Kind, order: &Order, key: Option<&str>) -> Result<Said<Job>, ClientError> {
+        let mut request = self.request(Method::POST, &["jobs", kind.as_str()]).json(order);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request, DEADLINE).await
+    }
+
+    /// The job as it is.
+    pub async fn job(&self, id: JobId) -> Result<Said<Job>, ClientError> {
+        self.send(self.request(Method::GET, &["jobs", &id.to_string()]), DEADLINE).await
+    }
+
+    /// The job once anything happened after event `seq`, or as it is after a while.
+    pub async fn job_after(&self, id: JobId, seq: u32) -> Result<Said<Job>, ClientError> {
+        let request = self.request(Method::GET, &["jobs", &id.to_string()]);
+        let request = request.query(&[("wait", LONG_POLL.as_secs()), ("after", seq.into())]);
+        self.send(request, DEADLINE + LONG_POLL).await
+    }
+
+    /// A page of jobs.
+    pub async fn jobs(&self, filter: &Filter) -> Result<Said<Jobs>, ClientError> {
+        self.send(self.request(Method::GET, &["jobs"]).query(filter), DEADLINE).await
+    }
+
+    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+        let request = self.http.request(method, self.url(path));
+        match &self.config.api_key {
+            Some(key) => request.bearer_auth(&key.0),
+            None => request,
+        }
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.config.server.clone();
+        // Only a URL without a host has no segments, and `server` takes none of those.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        url
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        deadline: Duration,
+    ) -> Result<Said<T>, ClientError> {
+        let response = request.timeout(deadline).send().await.map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let json = self.body(response).await?;
+        if !status.is_success() {
+            return Err(self.refusal(status, &json));
+        }
+        match serde_json::from_slice(&json) {
+            Ok(value) => Ok(Said { value, json }),
+            Err(error) => Err(self.strange(error.to_string())),
+        }
+    }
+
+    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
+            if body.len() + chunk.len() > ANSWER_MAX {
+                return Err(self.strange(format!("its answer has more than {ANSWER_MAX} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<Problem>(body) {
+            Ok(problem) => ClientError::Refused(Box::new(Problem { status: Some(status.as_u16()), ..problem })),
+            Err(_) => self.strange(format!("it answered {status}")),
+        }
+    }
+
+    fn strange(&self, reason: String) -> ClientError {
+        ClientError::Strange { server: self.config.server.clone(), reason }
+    }
+
+    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
+        unreachable(&self.config.server, error)
+    }
+}
+
+fn unreachable(server: &Url, error: &reqwest::Error) -> ClientError {
+    let sent = !error.is_connect() && !error.is_builder();
+    let reason = if error.is_timeout() && sent { "it does not answer in time".into() } else { root_cause(error) };
+    ClientError::Unreachable { server: server.clone(), reason, sent }
+}
+
+/// The innermost error is the one that says something: `Connection refused`, not `error sending request`.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(server: &str) -> Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = super::server(server).unwrap();
+        Client::new(ServerConfig { server, api_key: None }).unwrap()
+    }
+
+    #[test]
+    fn a_server_may_live_under_a_path() {
+        for (server, url) in [
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080/v1/jobs/http.request"),
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080/v1/jobs/http.request"),
+            ("https://example.test/buzzer", "https://example.test/buzzer/v1/jobs/http.request"),
+        ] {
+            assert_eq!(client(server).url(&["jobs", "http.request"]).as_str(), url);
+        }
+        assert!(server("127.0.0.1:8080").is_err());
+        assert!(server("ftp://127.0.0.1").is_err());
+    }
+
+    #[test]
+    fn an_order_carries_its_input_untouched_and_nothing_that_was_not_said() {
+        let input = RawValue::from_string(r#"{ "n": 1.500 }"#.into()).unwrap();
+        let order = Order { input, priority: None, delay: None, tags: BTreeMap::new() };
+        assert_eq!(serde_json::to_string(&order).unwrap(), r#"{"input":{ "n": 1.500 }}"#);
+        let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let order = Order { priority: Some(9), delay: Some(Span::from_secs(90)), tags, ..order };
+        let json = r#"{"input":{ "n": 1.500 },"priority":9,"delay":"1m 30s","tags":{"a":"b"}}"#;
+        assert_eq!(serde_json::to_string(&order).unwrap(), json);
+    }
+
+    #[test]
+    fn a_filter_says_only_what_was_asked() {
+        let filter = Filter { state: Some(State::Failed), tag: Some("a:b c".into()), ..Filter::default() };
+        let request = client("http://a").request(Method::GET, &["jobs"]).query(&filter).build().unwrap();
+        assert_eq!(request.url().query(), Some("state=failed&tag=a%3Ab+c"));
+    }
+
+    #[test]
+    fn only_what_may_pass_is_worth_another_try() {
+        let client = client("http://a");
+        let refused = |status: u16| client.refusal(StatusCode::from_u16(status).unwrap(), br#"{"type":"t"}"#);
+        assert!(refused(503).is_passing());
+        assert!(!refused(404).is_passing());
+        let proxy = client.refusal(StatusCode::BAD_GATEWAY, b"<html>");
+        assert!(matches!(proxy, ClientError::Strange { .. }) && proxy.is_passing());
+        assert!(!client.refusal(StatusCode::NOT_FOUND, b"<html>").is_passing());
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_the_server_cannot_be_reached() {
+        // Bound and not listening: nobody else gets the port meanwhile, and it refuses connections.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = format!("http://{}", socket.local_addr().unwrap());
+        let error = client(&server).jobs(&Filter::default()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unreachable { sent: false, .. }), "{error:?}");
+    }
+}

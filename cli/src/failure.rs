@@ -1,0 +1,120 @@
+use std::fmt::Write;
+
+use buzzer_shared::job::State;
+use buzzer_shared::problem::Problem;
+
+use crate::client::ClientError;
+use crate::job::Job;
+use crate::output::plain;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The job ended, but not with an output, or has not ended.
+    #[error("{}", ended(.0))]
+    NoOutput(Box<Job>),
+    /// The command says something that cannot be.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Buzzer itself could not start, or broke down.
+    #[error("{0:#}")]
+    Up(#[from] anyhow::Error),
+    /// The command's own output could not be written.
+    #[error("cannot write: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// 1: the job has no output. 2: the command was wrong or refused. 3: the server cannot be reached.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NoOutput(_) | Self::Up(_) => 1,
+            Self::Usage(_) | Self::Output(_) | Self::Client(ClientError::Refused(_)) => 2,
+            Self::Client(ClientError::Unreachable { .. } | ClientError::Strange { .. }) => 3,
+        }
+    }
+}
+
+fn ended(job: &Job) -> String {
+    let verb = match job.state {
+        State::Canceled => "was",
+        State::Failed | State::Expired | State::Succeeded => "has",
+        State::Scheduled | State::Queued | State::Running | State::Retrying => "is",
+    };
+    let mut text = format!("job {} {verb} {}", job.id, job.state);
+    if job.state.is_done() && job.attempt > 1 {
+        let _ = write!(text, " after {} attempts", job.attempt);
+    }
+    if let Some(problem) = &job.error {
+        let _ = write!(text, ": {}", in_words(problem));
+    }
+    text
+}
+
+/// A problem in plain words: title, detail, and each place that is wrong on a line of its own.
+pub fn in_words(problem: &Problem) -> String {
+    let title = if problem.title.is_empty() { &problem.r#type } else { &problem.title };
+    let mut text = plain(title);
+    if let Some(detail) = problem.detail.as_deref().filter(|detail| !detail.is_empty() && *detail != title) {
+        let _ = write!(text, ". {}", plain(detail));
+    }
+    let errors = problem.more.get("errors").and_then(|errors| errors.as_array());
+    for error in errors.into_iter().flatten() {
+        let field = |name: &str| error.get(name).and_then(|value| value.as_str()).unwrap_or_default();
+        let place = Some(field("pointer")).filter(|pointer| !pointer.is_empty()).unwrap_or("the body");
+        let _ = write!(text, "\n  {}: {}", plain(place), plain(field("detail")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::job::tests::job;
+
+    fn problem(json: serde_json::Value) -> Problem {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_names_every_place_that_is_wrong() {
+        let problem = problem(json!({
+            "type": "/problems/invalid-input", "title": "The input is not valid", "status": 422,
+            "detail": "It does not fit the schema of echo.",
+            "errors": [{"pointer": "/input/seconds", "detail": "\"x\" is not a number"}, {"pointer": "", "detail": "no"}],
+        }));
+        assert_eq!(
+            in_words(&problem),
+            "The input is not valid. It does not fit the schema of echo.\n  /input/seconds: \"x\" is not a number\n  the body: no"
+        );
+    }
+
+    #[test]
+    fn a_handlers_own_problem_may_have_a_type_only() {
+        assert_eq!(in_words(&problem(json!({"type": "card-declined"}))), "card-declined");
+    }
+
+    #[test]
+    fn a_problem_cannot_drive_the_terminal() {
+        let text = in_words(&problem(json!({"type": "t", "title": "a\u{1b}[2Jb", "detail": "c\u{9b}d"})));
+        assert_eq!(text, "a\u{fffd}[2Jb. c\u{fffd}d");
+    }
+
+    #[test]
+    fn exit_codes_tell_what_happened() {
+        let failed = job(json!({"state": "failed", "done": true, "attempt": 3, "error": {"type": "t", "title": "No"}}));
+        let failed = Failure::NoOutput(Box::new(failed));
+        assert!(failed.to_string().ends_with("has failed after 3 attempts: No"), "{failed}");
+        assert_eq!(failed.exit_code(), 1);
+        assert_eq!(Failure::Usage("no".into()).exit_code(), 2);
+        let refused = ClientError::Refused(Box::new(problem(json!({"type": "t"}))));
+        assert_eq!(Failure::from(refused).exit_code(), 2);
+        let server = "http://127.0.0.1:1".parse::<url::Url>().unwrap();
+        let away = ClientError::Unreachable { server, reason: "refused".into(), sent: false };
+        assert_eq!(Failure::from(away).exit_code(), 3);
+    }
+}
