@@ -11,7 +11,7 @@ use crate::dispatch::Lanes;
 use crate::journal::Journal;
 use crate::kinds::Catalog;
 use crate::replies::CaughtUp;
-use crate::store::{Store, StoreError};
+use crate::store::{Change, Store, StoreError};
 
 /// How late a job that is due may be noticed.
 const DUE_EVERY: Duration = Duration::from_millis(200);
@@ -82,8 +82,11 @@ impl Sweeper {
         }
         loop {
             let changes = self.store.end_leases(self.clock.now(), STEP).await?;
-            for change in &changes {
-                tracing::info!(job.id = %change.job.id, dispatch = change.job.dispatch, "a lease ended without a word; the job goes out again");
+            for Change { job, .. } in &changes {
+                tracing::debug!(job.id = %job.id, dispatch = job.dispatch, "the lease of a job ended");
+            }
+            if !changes.is_empty() {
+                tracing::info!(jobs = changes.len(), "leases ended without a word; the jobs go out again");
             }
             self.journal.changed(&changes);
             if changes.len() < STEP {

@@ -110,14 +110,22 @@ pub struct Said<T> {
 /// Why there is no good answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// `sent`: the request may have arrived all the same.
-    #[error("cannot reach {server}: {reason}{}", if *.sent { "; the request may have arrived all the same" } else { "" })]
-    Unreachable { server: Url, reason: String, sent: bool },
+    #[error("cannot reach {server}: {reason}{}", doubt(*.in_doubt))]
+    Unreachable {
+        server: Url,
+        reason: String,
+        /// Whether a job that was handed in may have been accepted all the same.
+        in_doubt: bool,
+    },
     #[error("{}", in_words(.0))]
     Refused(Box<Problem>),
     /// Somebody answers there, but not Buzzer, or one of another age.
     #[error("{server} does not answer as Buzzer does: {reason}")]
     Strange { server: Url, reason: String },
+}
+
+fn doubt(in_doubt: bool) -> &'static str {
+    if in_doubt { ". The job may have been accepted; with --key it is safe to hand it in again" } else { "" }
 }
 
 impl ClientError {
@@ -157,7 +165,7 @@ impl Client {
             // A key must not follow to another host, and a POST must not become a GET.
             .redirect(reqwest::redirect::Policy::none())
             .build()
-            .map_err(|error| unreachable(&config.server, &error))?;
+            .map_err(|error| unreachable(&config.server, &error, false))?;
         Ok(Self { http, config })
     }
 
@@ -209,9 +217,14 @@ impl Client {
         request: RequestBuilder,
         deadline: Duration,
     ) -> Result<Said<T>, ClientError> {
-        let response = request.timeout(deadline).send().await.map_err(|error| self.unreachable(&error))?;
+        let request = request.timeout(deadline).build().map_err(|error| self.unreachable(&error, false))?;
+        let hands_in = request.method() == Method::POST;
+        let response = self.http.execute(request).await.map_err(|error| self.unreachable(&error, hands_in))?;
         let status = response.status();
-        let json = self.body(response).await?;
+        let json = read(response).await.map_err(|error| self.unreachable(&error, hands_in))?;
+        if json.len() > ANSWER_MAX {
+            return Err(self.strange(format!("its answer has more than {ANSWER_MAX} bytes")));
+        }
         if !status.is_success() {
             return Err(self.refusal(status, &json));
         }
@@ -219,17 +232,6 @@ impl Client {
             Ok(value) => Ok(Said { value, json }),
             Err(error) => Err(self.strange(error.to_string())),
         }
-    }
-
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, ClientError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(&error))? {
-            if body.len() + chunk.len() > ANSWER_MAX {
-                return Err(self.strange(format!("its answer has more than {ANSWER_MAX} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
@@ -243,15 +245,26 @@ impl Client {
         ClientError::Strange { server: self.config.server.clone(), reason }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> ClientError {
-        unreachable(&self.config.server, error)
+    fn unreachable(&self, error: &reqwest::Error, hands_in: bool) -> ClientError {
+        unreachable(&self.config.server, error, hands_in)
     }
 }
 
-fn unreachable(server: &Url, error: &reqwest::Error) -> ClientError {
-    let sent = !error.is_connect() && !error.is_builder();
-    let reason = if error.is_timeout() && sent { "it does not answer in time".into() } else { root_cause(error) };
-    ClientError::Unreachable { server: server.clone(), reason, sent }
+/// The body, or so much of it that it is certainly too long.
+async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
+    let mut body = Vec::new();
+    while body.len() <= ANSWER_MAX
+        && let Some(chunk) = response.chunk().await?
+    {
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn unreachable(server: &Url, error: &reqwest::Error, hands_in: bool) -> ClientError {
+    let connected = !error.is_connect() && !error.is_builder();
+    let reason = if error.is_timeout() { "it does not answer in time".into() } else { root_cause(error) };
+    ClientError::Unreachable { server: server.clone(), reason, in_doubt: hands_in && connected }
 }
 
 /// The innermost error is the one that says something: `Connection refused`, not `error sending request`.
@@ -322,6 +335,6 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = format!("http://{}", socket.local_addr().unwrap());
         let error = client(&server).jobs(&Filter::default()).await.unwrap_err();
-        assert!(matches!(error, ClientError::Unreachable { sent: false, .. }), "{error:?}");
+        assert!(matches!(error, ClientError::Unreachable { in_doubt: false, .. }), "{error:?}");
     }
 }

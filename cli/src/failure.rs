@@ -18,6 +18,9 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Buzzer itself could not start, or broke down.
+    #[error("{0:#}")]
+    Up(#[from] anyhow::Error),
     /// The command's own output could not be written.
     #[error("cannot write: {0}")]
     Output(#[from] std::io::Error),
@@ -27,7 +30,7 @@ impl Failure {
     /// 1: the job has no output. 2: the command was wrong or refused. 3: the server cannot be reached.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoOutput(_) => 1,
+            Self::NoOutput(_) | Self::Up(_) => 1,
             Self::Usage(_) | Self::Output(_) | Self::Client(ClientError::Refused(_)) => 2,
             Self::Client(ClientError::Unreachable { .. } | ClientError::Strange { .. }) => 3,
         }
@@ -111,7 +114,7 @@ mod tests {
         let refused = ClientError::Refused(Box::new(problem(json!({"type": "t"}))));
         assert_eq!(Failure::from(refused).exit_code(), 2);
         let server = "http://127.0.0.1:1".parse::<url::Url>().unwrap();
-        let away = ClientError::Unreachable { server, reason: "refused".into(), sent: false };
+        let away = ClientError::Unreachable { server, reason: "refused".into(), in_doubt: false };
         assert_eq!(Failure::from(away).exit_code(), 3);
     }
 }

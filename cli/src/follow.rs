@@ -120,7 +120,7 @@ mod tests {
         let away = || ClientError::Unreachable {
             server: "http://a".parse::<url::Url>().unwrap(),
             reason: "refused".into(),
-            sent: false,
+            in_doubt: false,
         };
         let pauses: Vec<_> = (1..).map_while(|failures| pause(&away(), failures)).collect();
         let all: Duration = pauses.iter().sum();

@@ -58,7 +58,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Submit(submit) => submit.run(&client).await,
         Command::Get(get) => get.run(&client).await,
         Command::List(list) => list.run(&client).await,
-        Command::Up(up) => up.run().await,
+        Command::Up(up) => Ok(up.run().await?),
     }
 }
 

@@ -98,12 +98,8 @@ impl Up {
     }
 
     fn worker(&self) -> StockConfig {
-        let worker = WorkerConfig {
-            slots: self.slots,
-            drain: self.drain,
-            max_body: self.max_body,
-            ..WorkerConfig::default()
-        };
+        let worker =
+            WorkerConfig { slots: self.slots, drain: self.drain, max_body: self.max_body, ..WorkerConfig::default() };
         StockConfig { worker, demo: self.demo }
     }
 }

@@ -69,7 +69,7 @@ impl Inside {
         // reqwest takes its TLS provider from the process. The only error is that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Arc::new(SystemClock);
-        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(clock.clone()));
+        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(Arc::<SystemClock>::clone(&clock)));
         let shutdown = Shutdown::default();
         let config = ApiConfig {
             listen: ([127, 0, 0, 1], 0).into(),
@@ -91,25 +91,32 @@ impl Inside {
         let config = WorkerConfig { drain: Span::from_secs(1), ..WorkerConfig::default() };
         let worker = worker.config(config).build().expect("a worker");
         let (shutdown, broker) = (Shutdown::default(), Arc::clone(&self.broker));
-        let before = self.get("/v1/workers").await.json()["items"].as_array().map_or(0, Vec::len);
+        let before = self.workers_known().await;
         let stop = shutdown.clone();
         let running = tokio::spawn(async move {
             worker.run(broker, topology(), stop).await.expect("the worker runs");
         });
         self.workers.push((shutdown, running));
         eventually("the worker is known", Duration::from_secs(10), async || {
-            let workers = self.get("/v1/workers").await.json();
-            (workers["items"].as_array().map_or(0, Vec::len) > before).then_some(())
+            (self.workers_known().await > before).then_some(())
         })
         .await;
     }
 
-    /// Stops every worker, as SIGTERM would.
+    /// Stops every worker, as SIGTERM would. Answers once the API knows.
     pub async fn stop_workers(&mut self) {
         for (shutdown, running) in self.workers.drain(..) {
             shutdown.request();
             running.await.expect("the worker stops");
         }
+        eventually("the workers are gone", Duration::from_secs(10), async || {
+            (self.workers_known().await == 0).then_some(())
+        })
+        .await;
+    }
+
+    async fn workers_known(&self) -> usize {
+        self.get("/v1/workers").await.json()["items"].as_array().map_or(0, Vec::len)
     }
 
     /// Stops everything, as SIGTERM would, and starts the API again on the same store.

@@ -45,6 +45,15 @@ impl Outside {
         Api { service, address }
     }
 
+    /// An API that cannot start with these settings: how it ended, and what it said.
+    pub async fn api_that_fails(&self, settings: &[(&str, &str)]) -> (ExitStatus, String) {
+        let mut service = Service::new("buzzer-api", self, settings);
+        service.set_unless_given("BUZZER_LISTEN", "127.0.0.1:0");
+        service.start();
+        let status = eventually("buzzer-api to give up", START_LIMIT, async || service.ended()).await;
+        (status, service.log())
+    }
+
     /// A worker with the demo kinds. Answers as soon as the process runs; [`Api::knows`] tells when it has announced
     /// itself.
     pub fn worker(&self, settings: &[(&str, &str)]) -> Service {
@@ -65,6 +74,11 @@ pub struct Api {
 impl Api {
     pub fn client(&self) -> Client {
         Client::new(format!("http://{}", self.address))
+    }
+
+    /// The address of its store.
+    pub fn store(&self) -> String {
+        self.service.setting("BUZZER_STORE")
     }
 
     /// The process, to damage.
@@ -158,6 +172,10 @@ impl Service {
 
     fn running(&mut self) -> &mut Process {
         self.process.as_mut().unwrap_or_else(|| panic!("{} does not run", self.program))
+    }
+
+    fn setting(&self, name: &str) -> String {
+        self.settings.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
     fn set(&mut self, name: &str, value: &str) {

@@ -148,7 +148,10 @@ impl Waiting {
                 let detail = format!("attempt {} of {} not before {}", job.attempt, job.retry.max_attempts, job.run_at);
                 waiting(WaitingFor::Retry, detail)
             }
-            Phase::Sent { .. } => waiting(WaitingFor::Slot, "on its way to a worker".into()),
+            Phase::Sent { .. } if state.lanes.has_worker(&job.kind) => {
+                waiting(WaitingFor::Slot, "on its way to a worker".into())
+            }
+            Phase::Sent { .. } => Some(Self::for_its_turn(job, state)),
             Phase::Ready => Some(Self { position, ..Self::for_its_turn(job, state) }),
             Phase::Running { .. } | Phase::Done(_) => None,
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
-use buzzer_shared::job::Priority;
+use buzzer_shared::job::{Priority, State};
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use super::{OpenError, SqliteStore};
 use crate::lifecycle::{Job, Phase, accept};
-use crate::store::{Store, StoreError, Submission, Submitted, contract};
+use crate::store::{Filter, Store, StoreError, Submission, Submitted, contract};
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 
@@ -324,4 +324,35 @@ fn a_first_start_that_was_cut_short_goes_on() {
     fs::remove_file(home.file()).unwrap();
     home.outside().execute_batch(&history).unwrap();
     home.open();
+}
+
+/// A page of a long list must not cost a sort of the whole.
+#[tokio::test]
+async fn long_lists_are_read_in_order() {
+    let home = Home::new();
+    let store = home.open();
+    let kind = Some("echo".parse().unwrap());
+    let tag = Some(("a".to_owned(), "b".to_owned()));
+    for filter in [
+        Filter::default(),
+        Filter { state: Some(State::Succeeded), ..Filter::default() },
+        Filter { state: Some(State::Queued), ..Filter::default() },
+        Filter { state: Some(State::Failed), ..Filter::default() },
+        Filter { kind: kind.clone(), ..Filter::default() },
+        Filter { kind: kind.clone(), state: Some(State::Succeeded), ..Filter::default() },
+        Filter { kind, tag: tag.clone(), ..Filter::default() },
+        Filter { tag, ..Filter::default() },
+    ] {
+        let statement = super::list::statement(&filter).unwrap();
+        let plan = store.readers.read(move |session| {
+            let mut explained = session.connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
+            let steps = vec![Some(1); explained.parameter_count()];
+            let steps = explained.query_map(rusqlite::params_from_iter(steps), |row| row.get::<_, String>(3))?;
+            Ok(steps.collect::<Result<Vec<_>, _>>()?)
+        });
+        let plan = plan.await.unwrap();
+        let in_order = !plan.iter().any(|step| step.contains("TEMP B-TREE FOR ORDER BY"));
+        let by_number = plan.iter().any(|step| step.contains("rowid") || step.contains("n<?"));
+        assert!(in_order && by_number, "{filter:?}: {plan:#?}");
+    }
 }

@@ -31,7 +31,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn start(database: Arc<Database>, connection: Connection) -> std::io::Result<Self> {
         let (commands, waiting) = flume::bounded(WAITING);
-        let committer = Committer { session: Session::new(connection), database };
+        let committer = Committer { session: Session::new(connection), database, failing: false };
         let thread = Builder::new().name("sqlite-writer".into()).spawn(move || committer.run(&waiting))?;
         Ok(Self { commands: Some(commands), thread: Some(thread) })
     }
@@ -146,6 +146,8 @@ impl<E: Into<StoreError>> From<E> for Failure {
 struct Committer {
     session: Session,
     database: Arc<Database>,
+    /// Whether the last commit failed: said once when it begins and once when it ends, not for each of thousands.
+    failing: bool,
 }
 
 impl Committer {
@@ -154,6 +156,7 @@ impl Committer {
             let mut batch = vec![first];
             batch.extend(waiting.try_iter().take(BATCH - 1));
             let committed = self.commit(&mut batch);
+            self.report(committed.as_ref().err());
             for command in batch {
                 command.answer(committed.clone());
             }
@@ -212,9 +215,6 @@ impl Committer {
     /// Ends a transaction that failed, and what is remembered of it.
     fn roll_back(&mut self, failure: Failure) -> Failure {
         self.session.forget();
-        if let Failure::Transaction(error) = &failure {
-            tracing::error!(%error, "nothing can be stored; trying again with what comes next");
-        }
         if !self.session.connection.is_autocommit() && self.session.execute("ROLLBACK", []).is_err() {
             // A connection that cannot even do that is of no use. Should there be no other, the next batch tries again.
             if let Ok(connection) = self.database.writer() {
@@ -222,5 +222,16 @@ impl Committer {
             }
         }
         failure
+    }
+
+    fn report(&mut self, error: Option<&StoreError>) {
+        match error {
+            Some(error) if !self.failing => {
+                tracing::error!(%error, "nothing can be stored; trying again with whatever comes next");
+            }
+            None if self.failing => tracing::info!("storing works again"),
+            _ => {}
+        }
+        self.failing = error.is_some();
     }
 }
