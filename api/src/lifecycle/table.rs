@@ -223,7 +223,7 @@ fn only_the_current_dispatch_counts_except_for_success() {
 
 #[test]
 fn a_signal_that_is_not_above_the_last_is_stale() {
-    let job = Job { signal: 3, ..jobs()[4].clone() };
+    let job = Job { signal: 3, ..jobs()[5].clone() };
     for event in &events(1)[5..7] {
         assert_eq!(cell(&step(&job, event, NOW)), Stale, "{event:?}");
     }

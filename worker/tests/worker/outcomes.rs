@@ -202,7 +202,7 @@ async fn an_unreadable_request_is_parked_with_its_reason() {
         stage.send_message("double", message.clone()).await;
         let parked = stage.parked().await;
         let (name, Header::Text(told)) = parked.headers.last().unwrap() else { panic!("no text") };
-        assert!(name == "reason" && told.contains(reason), "{name}: {told}");
+        assert!(name == "parked-reason" && told.contains(reason), "{name}: {told}");
         assert_eq!((&parked.r#type, &parked.body, parked.expiration), (&message.r#type, &message.body, None));
         assert_eq!(parked.headers[..parked.headers.len() - 1], message.headers);
     }
