@@ -6,4 +6,5 @@ mod broker;
 mod faults;
 mod http;
 mod outside;
+mod readme;
 mod walls;

@@ -19,6 +19,17 @@ use crate::wait::eventually;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
+/// A program of ours, and how it is called.
+#[derive(Debug)]
+struct Program {
+    name: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const API: Program = Program { name: "buzzer-api", arguments: &[] };
+const WORKER: Program = Program { name: "buzzer-worker", arguments: &[] };
+const UP: Program = Program { name: "buzzer", arguments: &["up"] };
+
 /// Where the processes of one Buzzer meet: a RabbitMQ, and a prefix that no other has.
 #[derive(Debug, Clone)]
 pub struct Outside {
@@ -34,7 +45,11 @@ impl Outside {
     /// An API with a fresh store that listens on a port of its own. Answers once it listens. `settings` are environment
     /// variables, and win over ours.
     pub async fn api(&self, settings: &[(&str, &str)]) -> Api {
-        let mut service = Service::new("buzzer-api", self, settings);
+        self.serving(&API, settings).await
+    }
+
+    async fn serving(&self, program: &'static Program, settings: &[(&str, &str)]) -> Api {
+        let mut service = Service::new(program, self, settings);
         let store = format!("sqlite:{}", service.directory.path().join("buzzer.db").display());
         service.set_unless_given("BUZZER_STORE", &store);
         service.set_unless_given("BUZZER_LISTEN", "127.0.0.1:0");
@@ -45,9 +60,17 @@ impl Outside {
         Api { service, address }
     }
 
+    /// `buzzer up`: API, worker and broker in one process. Answers once its kinds can be submitted.
+    pub async fn up(settings: &[(&str, &str)]) -> Api {
+        let here = Self { broker: "embedded".into(), prefix: "buzzer".into() };
+        let api = here.serving(&UP, settings).await;
+        api.knows("echo").await;
+        api
+    }
+
     /// An API that cannot start with these settings: how it ended, and what it said.
     pub async fn api_that_fails(&self, settings: &[(&str, &str)]) -> (ExitStatus, String) {
-        let mut service = Service::new("buzzer-api", self, settings);
+        let mut service = Service::new(&API, self, settings);
         service.set_unless_given("BUZZER_LISTEN", "127.0.0.1:0");
         service.start();
         let status = eventually("buzzer-api to give up", START_LIMIT, async || service.ended()).await;
@@ -57,7 +80,7 @@ impl Outside {
     /// A worker with the demo kinds. Answers as soon as the process runs; [`Api::knows`] tells when it has announced
     /// itself.
     pub fn worker(&self, settings: &[(&str, &str)]) -> Service {
-        let mut service = Service::new("buzzer-worker", self, settings);
+        let mut service = Service::new(&WORKER, self, settings);
         service.set_unless_given("BUZZER_DEMO", "1");
         service.start();
         service
@@ -72,6 +95,10 @@ pub struct Api {
 }
 
 impl Api {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn client(&self) -> Client {
         Client::new(format!("http://{}", self.address))
     }
@@ -105,7 +132,7 @@ impl Api {
 /// One of our programs, with its settings, a directory and a log of its own.
 #[derive(Debug)]
 pub struct Service {
-    program: &'static str,
+    program: &'static Program,
     settings: Vec<(String, String)>,
     process: Option<Process>,
     directory: TempDir,
@@ -115,8 +142,8 @@ pub struct Service {
 }
 
 impl Service {
-    fn new(program: &'static str, outside: &Outside, settings: &[(&str, &str)]) -> Self {
-        let directory = tempfile::Builder::new().prefix(program).tempdir().expect("a temporary directory");
+    fn new(program: &'static Program, outside: &Outside, settings: &[(&str, &str)]) -> Self {
+        let directory = tempfile::Builder::new().prefix(program.name).tempdir().expect("a temporary directory");
         let janitor = Guardian::of_directory(directory.path()).expect("a shell");
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let mut service = Self { program, settings, process: None, directory, logged_before: 0, _janitor: janitor };
@@ -130,13 +157,15 @@ impl Service {
     /// # Panics
     /// When it runs already, or the program was not built.
     pub fn start(&mut self) {
-        assert!(self.process.is_none(), "{} runs already", self.program);
+        assert!(self.process.is_none(), "{} runs already", self.program.name);
         self.logged_before = self.whole_log().len();
         let log = std::fs::File::options().create(true).append(true).open(self.log_file()).expect("a log");
-        let mut command = Command::new(program(self.program));
+        let mut command = Command::new(self.program.path());
+        command.args(self.program.arguments);
         command.env_clear().envs(self.settings.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.directory.path()).stdout(log.try_clone().expect("a log")).stderr(log);
-        self.process = Some(Process::start(&mut command).unwrap_or_else(|error| panic!("{}: {error}", self.program)));
+        self.process =
+            Some(Process::start(&mut command).unwrap_or_else(|error| panic!("{}: {error}", self.program.name)));
     }
 
     /// Ends it at once, as a crash would.
@@ -146,7 +175,7 @@ impl Service {
 
     /// Asks it to stop, as a service manager would, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let mut process = self.process.take().unwrap_or_else(|| panic!("{} does not run", self.program));
+        let mut process = self.process.take().unwrap_or_else(|| panic!("{} does not run", self.program.name));
         process.terminate(STOP_LIMIT).await
     }
 
@@ -176,7 +205,7 @@ impl Service {
     }
 
     fn running(&mut self) -> &mut Process {
-        self.process.as_mut().unwrap_or_else(|| panic!("{} does not run", self.program))
+        self.process.as_mut().unwrap_or_else(|| panic!("{} does not run", self.program.name))
     }
 
     fn setting(&self, name: &str) -> String {
@@ -206,18 +235,18 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- {} said:\n{}", self.program, self.whole_log());
+            eprintln!("--- {} said:\n{}", self.program.name, self.whole_log());
         }
     }
 }
 
 /// Where a service listens, as soon as it says so.
 async fn listening(service: &mut Service) -> SocketAddr {
-    let what = format!("{} to listen", service.program);
+    let what = format!("{} to listen", service.program.name);
     eventually(&what, START_LIMIT, async || {
         let log = service.log();
         if let Some(status) = service.ended() {
-            panic!("{} ended with {status}:\n{log}", service.program);
+            panic!("{} ended with {status}:\n{log}", service.program.name);
         }
         // The last line may not be whole yet.
         let (whole, _) = log.rsplit_once('\n')?;
@@ -228,11 +257,13 @@ async fn listening(service: &mut Service) -> SocketAddr {
     .await
 }
 
-/// A program of ours, from where this test was built.
-fn program(name: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("a test that knows where it is");
-    let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory");
-    let program = folder.join(name);
-    assert!(program.exists(), "{name} is not built: run `cargo build -p buzzer-api -p buzzer-worker` first");
-    program
+impl Program {
+    /// Where this test was built too.
+    fn path(&self) -> PathBuf {
+        let test = std::env::current_exe().expect("a test that knows where it is");
+        let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory");
+        let path = folder.join(self.name);
+        assert!(path.exists(), "{} is not built: run `cargo build` first", self.name);
+        path
+    }
 }
