@@ -242,7 +242,8 @@ async fn p11_the_api_is_asked_to_stop_under_load() {
     let client = api.client();
     let mut ledger = Ledger::default();
     let stop = async {
-        eventually("some to be accepted", HEALED, async || (count(&client, "kind=echo").await > 50).then_some(())).await;
+        eventually("some to be accepted", HEALED, async || (count(&client, "kind=echo").await > 50).then_some(()))
+            .await;
         api.process().terminate().await
     };
     let (status, ()) = tokio::join!(stop, ledger.submit(&client, "echo", 2000, |n| json!(n)));
@@ -322,4 +323,3 @@ async fn a_store_in_use_or_a_bad_setting_is_one_clear_line() {
     let answer = client.submit("echo", &Value::Null, None).await.unwrap();
     assert!([202, 404].contains(&answer.status.as_u16()), "the first API goes on: {}", answer.text);
 }
-
