@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buzzer_shared::broker::{Broker, Delivery, Receipt, Receipts, Subscriber, Subscription};
-use buzzer_shared::message::{Message, Outcome, Unreadable};
+use buzzer_shared::broker::{Broker, Delivery, Receipts, Subscriber, Subscription};
+use buzzer_shared::message::Outcome;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::journal::Journal;
 use crate::lifecycle::Event;
-use crate::store::Happening;
+use crate::store::{Happening, StoreError};
 
 /// So many outcomes may be on their way to the store; then RabbitMQ holds the rest.
 const PREFETCH: u16 = 1024;
@@ -56,60 +56,88 @@ impl Replies {
         subscriber.stop();
     }
 
-    /// Stores what is here, then acknowledges it. What cannot be stored is held, not given back: giving back counts as
-    /// a delivery on some brokers, and the next one would fare no better.
+    /// Stores what is here, then acknowledges it.
     async fn step(&self, first: Delivery, subscriber: &mut Subscriber, shutdown: &Shutdown) {
         let batch = gather(first, subscriber);
-        if batch.len() == BATCH_MAX {
-            self.caught_up.note(false, self.clock.now());
-        } else {
-            self.caught_up.note(*subscriber.attached().borrow(), self.clock.now());
-        }
-        let (happenings, receipts) = self.read(batch).await;
-        loop {
-            match self.journal.apply(happenings.clone()).await {
-                Ok(_) => break,
-                Err(error) => tracing::warn!(%error, "outcomes cannot be stored; they are held and tried again"),
-            }
-            tokio::select! {
-                () = tokio::time::sleep(STORE_RETRY) => {}
-                () = shutdown.requested() => return,
-            }
-        }
-        receipts.into_iter().for_each(Receipt::acknowledge);
+        let here = *subscriber.attached().borrow();
+        self.caught_up.note(here && batch.len() < BATCH_MAX, self.clock.now());
+        let outcomes = self.read(batch).await;
+        self.settle(outcomes, shutdown).await;
     }
 
-    async fn read(&self, batch: Vec<Delivery>) -> (Vec<Happening>, Vec<Receipt>) {
-        let mut happenings = Vec::with_capacity(batch.len());
-        let mut receipts = Vec::with_capacity(batch.len());
-        for Delivery { message, receipt, .. } in batch {
-            match Outcome::read(&message) {
-                Ok(outcome) => {
-                    happenings.push(happening(outcome, fastrand::f64()));
-                    receipts.push(receipt);
+    async fn read(&self, batch: Vec<Delivery>) -> Vec<Reported> {
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for delivery in batch {
+            match Outcome::read(&delivery.message) {
+                Ok(outcome) => outcomes.push(Reported { happening: happening(outcome, fastrand::f64()), delivery }),
+                Err(reason) => self.park(delivery, &reason).await,
+            }
+        }
+        outcomes
+    }
+
+    /// Stores outcomes together. Where one of them cannot be, it is found by halving, and parked; the others are kept.
+    async fn settle(&self, outcomes: Vec<Reported>, shutdown: &Shutdown) {
+        let mut batches = vec![outcomes];
+        while let Some(mut batch) = batches.pop() {
+            match self.store(&batch, shutdown).await {
+                Ok(()) => batch.into_iter().for_each(|reported| reported.delivery.receipt.acknowledge()),
+                Err(Unstored::Stopping) => return,
+                Err(Unstored::Refused(_)) if batch.len() > 1 => {
+                    batches.push(batch.split_off(batch.len() / 2));
+                    batches.push(batch);
                 }
-                Err(reason) => {
-                    if self.park(message, &reason).await {
-                        receipts.push(receipt);
+                Err(Unstored::Refused(reason)) => {
+                    for reported in batch {
+                        self.park(reported.delivery, &reason).await;
                     }
                 }
             }
         }
-        (happenings, receipts)
     }
 
-    /// Puts aside what cannot be read. Where that fails the message stays unacknowledged, and comes again.
-    async fn park(&self, message: Message, reason: &Unreadable) -> bool {
-        tracing::warn!(%reason, r#type = message.r#type, "a message on the replies queue cannot be read; it is parked");
-        let parked = message.parked(&self.topology.outcomes_queue(), reason);
-        match self.broker.publish(self.topology.parking(), parked).await {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "a message cannot be parked now");
-                false
+    /// Waits for a store that is away. What cannot be stored is held, not given back: giving back counts as a delivery
+    /// on some brokers, and the next one would fare no better.
+    async fn store(&self, batch: &[Reported], shutdown: &Shutdown) -> Result<(), Unstored> {
+        let happenings: Vec<_> = batch.iter().map(|reported| reported.happening.clone()).collect();
+        loop {
+            match self.journal.apply(happenings.clone()).await {
+                Ok(_) => return Ok(()),
+                Err(StoreError::Corrupt(reason)) => return Err(Unstored::Refused(reason)),
+                Err(error) => tracing::warn!(%error, "outcomes cannot be stored; they are held and tried again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(STORE_RETRY) => {}
+                () = shutdown.requested() => return Err(Unstored::Stopping),
             }
         }
     }
+
+    /// Puts aside what nobody can use. Where that fails it stays unacknowledged, and comes again.
+    async fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display) {
+        let Delivery { message, receipt, .. } = delivery;
+        tracing::warn!(%reason, r#type = message.r#type, "a message on the replies queue is parked");
+        let parked = message.parked(&self.topology.outcomes_queue(), reason);
+        match self.broker.publish(self.topology.parking(), parked).await {
+            Ok(()) => receipt.acknowledge(),
+            Err(error) => tracing::warn!(%error, "a message cannot be parked now"),
+        }
+    }
+}
+
+/// An outcome with the message that brought it.
+#[derive(Debug)]
+struct Reported {
+    happening: Happening,
+    delivery: Delivery,
+}
+
+/// Why outcomes were not stored.
+enum Unstored {
+    /// The store will never take them, for instance because what it holds about one of the jobs is damaged.
+    Refused(String),
+    /// The process stops; they come again to whoever consumes next.
+    Stopping,
 }
 
 fn gather(first: Delivery, subscriber: &mut Subscriber) -> Vec<Delivery> {

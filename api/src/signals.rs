@@ -71,7 +71,7 @@ fn happening(signal: Signal, until: Time) -> Happening {
     let event = match body {
         SignalBody::Started => Event::Started { dispatch, n, worker, at, until },
         SignalBody::Progress { percent, message } => {
-            Event::Progressed { dispatch, n, at, progress: Progress { percent, message } }
+            Event::Progressed { dispatch, n, worker, at, until, progress: Progress { percent, message } }
         }
     };
     Happening { job: run.job, event }

@@ -19,6 +19,8 @@ const DUE_EVERY: Duration = Duration::from_millis(200);
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// So many jobs are moved in one transaction at most, so that a sweep does not hold up the submissions behind it.
 const STEP: usize = 500;
+/// So many steps of deletion are taken in one round at most: more jobs a second than one store can finish.
+const FORGET_STEPS: usize = 30;
 /// A key is kept at least so long, also when its job is not.
 const KEEP_KEYS: Duration = Duration::from_secs(24 * 60 * 60);
 /// A worker that was silent for so long is not listed any more.
@@ -103,13 +105,15 @@ impl Sweeper {
         Ok(())
     }
 
-    /// One small step of deletion in each round.
+    /// Deletes in small steps, each a transaction of its own, so that submissions pass between them.
     async fn forget(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
         self.store.dismiss(None, now - FORGET_WORKERS).await?;
-        let forgotten = self.store.forget(now - self.keep, now - KEEP_KEYS.max(self.keep), STEP).await?;
-        if forgotten > 0 {
-            tracing::debug!(jobs = forgotten, "old jobs were deleted");
+        for _ in 0..FORGET_STEPS {
+            let forgotten = self.store.forget(now - self.keep, now - KEEP_KEYS.max(self.keep), STEP).await?;
+            if forgotten < STEP {
+                break;
+            }
         }
         Ok(())
     }

@@ -159,6 +159,11 @@ impl Service {
         self.running().resume();
     }
 
+    /// The process's number.
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::id)
+    }
+
     /// How it ended, if it has by itself.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.running().ended()

@@ -22,6 +22,10 @@ impl Process {
         Ok(Self { child, _guardian: guardian })
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Asks it to stop, as a service manager would, and waits until it has.
     pub async fn terminate(&mut self, limit: Duration) -> ExitStatus {
         self.signal(Signal::TERM);

@@ -24,6 +24,7 @@ use crate::registry::Registered;
 #[derive(Debug)]
 pub(crate) struct Intake {
     kind: Arc<Registered>,
+    queue: Arc<str>,
     subscriber: Subscriber,
     held: Held,
     executor: Arc<Executor>,
@@ -66,13 +67,14 @@ impl Intake {
         executor: Arc<Executor>,
     ) -> Self {
         let count = kind.spec.slots;
+        let queue = topology.requests_queue(&kind.spec.name);
         let subscriber = broker.subscribe(Subscription {
-            queue: topology.requests_queue(&kind.spec.name),
+            queue: Arc::clone(&queue),
             declare: Vec::new(),
             receipts: Receipts::Manual { prefetch: count },
         });
         let (slots, waiting) = (Slots::new(count), VecDeque::new());
-        Self { kind, subscriber, held, executor, slots, waiting, answers: TaskTracker::new() }
+        Self { kind, queue, subscriber, held, executor, slots, waiting, answers: TaskTracker::new() }
     }
 
     pub(crate) fn slots(&self) -> Slots {
@@ -147,9 +149,9 @@ impl Intake {
     }
 
     fn park(&mut self, delivery: Delivery, reason: Unreadable) {
-        let executor = Arc::clone(&self.executor);
+        let (executor, queue) = (Arc::clone(&self.executor), Arc::clone(&self.queue));
         self.answers.spawn(async move {
-            if executor.outcomes.park(delivery.message, &reason).await.is_ok() {
+            if executor.outcomes.park(delivery.message, &queue, &reason).await.is_ok() {
                 delivery.receipt.acknowledge();
             }
         });

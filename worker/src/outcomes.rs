@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, Line, PublishError};
-use buzzer_shared::message::{Header, Message, Outcome, Retry, RunResult, Unreadable};
+use buzzer_shared::message::{Message, Outcome, Retry, RunResult, Unreadable};
 use buzzer_shared::problem::job;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Span;
@@ -57,9 +57,9 @@ impl Outcomes {
     }
 
     /// Puts a message aside that nobody can read, with the reason and all that came with it.
-    pub(crate) async fn park(&self, message: Message, reason: &Unreadable) -> Result<(), GaveUp> {
+    pub(crate) async fn park(&self, message: Message, queue: &str, reason: &Unreadable) -> Result<(), GaveUp> {
         warn!(message.id = ?message.message_id, %reason, "A request is parked: it cannot be read");
-        let mut parked = parked(message, reason);
+        let mut parked = message.parked(queue, reason);
         let mut tries = 0;
         loop {
             let Err(error) = self.broker.publish(self.parking.clone(), parked.clone()).await else {
@@ -94,13 +94,4 @@ impl Outcomes {
 /// What a run ends with whose output nobody takes. Never tried again: the output would be as large.
 pub(crate) fn too_large(size: usize, limit: usize) -> RunResult {
     RunResult::Failed { problem: job::output_too_large(size, limit), retry: Retry::Never }
-}
-
-fn parked(mut message: Message, reason: &Unreadable) -> Message {
-    // It stays until somebody looks, and the broker takes no message in another user's name.
-    message.expiration = None;
-    message.user_id = None;
-    message.headers.retain(|(name, _)| name != "reason");
-    message.headers.push(("reason".into(), Header::Text(reason.to_string())));
-    message
 }

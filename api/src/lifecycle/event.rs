@@ -27,7 +27,7 @@ pub enum Event {
     /// A worker calls its handler; the run's lease is `until`.
     Started { dispatch: u32, n: u32, worker: WorkerId, at: Time, until: Time },
     /// Its handler tells how far it is.
-    Progressed { dispatch: u32, n: u32, at: Time, progress: Progress },
+    Progressed { dispatch: u32, n: u32, worker: WorkerId, at: Time, until: Time, progress: Progress },
     /// A worker still has it; its lease is `until`.
     Held { dispatch: u32, until: Time },
     /// A worker answered. `chance` is uniform in 0..1, for the wait before another attempt.

@@ -84,6 +84,13 @@ pub struct Progress {
     pub message: Option<String>,
 }
 
+impl Job {
+    /// Whether a worker has said of the current dispatch that it runs it.
+    pub fn has_begun(&self) -> bool {
+        self.signal > 0
+    }
+}
+
 impl Phase {
     /// The state that a client sees.
     pub fn state(self) -> State {

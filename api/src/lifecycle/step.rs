@@ -62,11 +62,12 @@ pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> 
         Event::Unsendable { dispatch, problem } => unsendable(next, *dispatch, problem, now),
         Event::Started { dispatch, n, worker, at, until } => {
             fence_signal(job, *dispatch, *n)?;
-            Ok(started(next, *n, *worker, *at, *until))
+            Ok(started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *until))
         }
-        Event::Progressed { dispatch, n, at, progress } => {
+        Event::Progressed { dispatch, n, worker, at, until, progress } => {
             fence_signal(job, *dispatch, *n)?;
-            Ok(progressed(next, *n, *at, progress))
+            let started = started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *until);
+            Ok(progressed(started, *at, progress))
         }
         Event::Held { dispatch, until } => held(next, *dispatch, *until),
         Event::Finished { dispatch, worker, started_at, result, chance } => {
@@ -137,15 +138,14 @@ fn unsendable(mut next: Transition, dispatch: u32, problem: &Problem, now: Time)
     Ok(next)
 }
 
-fn started(mut next: Transition, n: u32, worker: WorkerId, at: Time, until: Time) -> Transition {
+fn started(mut next: Transition, n: u32, run: Run, until: Time) -> Transition {
+    next.begin(run);
     next.job.signal = n;
-    next.begin(&Run { worker, started_at: Some(at) });
     next.job.phase = Phase::Running { until };
     next
 }
 
-fn progressed(mut next: Transition, n: u32, at: Time, progress: &Progress) -> Transition {
-    next.job.signal = n;
+fn progressed(mut next: Transition, at: Time, progress: &Progress) -> Transition {
     next.job.progress = Some(progress.clone());
     next.log(LogType::Progress, at, Some(json!(progress)));
     next
@@ -155,17 +155,17 @@ fn progressed(mut next: Transition, n: u32, at: Time, progress: &Progress) -> Tr
 fn held(mut next: Transition, dispatch: u32, until: Time) -> Result<Transition, Ignored> {
     fence(&next.job, dispatch)?;
     next.job.phase = match next.job.phase {
-        Phase::Running { .. } => Phase::Running { until },
+        Phase::Sent { .. } | Phase::Ready | Phase::Running { .. } if next.job.has_begun() => Phase::Running { until },
         Phase::Sent { .. } | Phase::Ready => Phase::Sent { until },
-        Phase::Scheduled | Phase::Retrying | Phase::Done(_) => return Err(Ignored::NotNow),
+        Phase::Running { .. } | Phase::Scheduled | Phase::Retrying | Phase::Done(_) => return Err(Ignored::NotNow),
     };
     Ok(next)
 }
 
 fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now: Time) -> Transition {
     next.job.awaited = false;
-    if !matches!(result, RunResult::Returned) && !matches!(next.job.phase, Phase::Running { .. }) {
-        next.begin(&run);
+    if !matches!(result, RunResult::Returned) {
+        next.begin(run);
     }
     match result {
         RunResult::Succeeded(output) => {
@@ -222,9 +222,12 @@ impl Transition {
         self.effects.push(Effect::Log(entry));
     }
 
-    /// Writes `job.started`. Its signal may be lost or left out: then the outcome brings it, so every log has it.
-    fn begin(&mut self, run: &Run) {
-        if let Some(at) = run.started_at {
+    /// Writes `job.started`, unless this dispatch has it. Its signal may be lost or left out: then the next signal or
+    /// the outcome brings it, so every log has it.
+    fn begin(&mut self, run: Run) {
+        if let Some(at) = run.started_at
+            && !self.job.has_begun()
+        {
             self.job.started_at = Some(at);
             self.job.progress = None;
             self.log(LogType::Started, at, Some(json!({ "worker": run.worker })));

@@ -45,14 +45,16 @@ use Cell::{Expired, Failed, Never, NotNow, Old, Over, Ready, Retrying, Running, 
 /// The columns: one event of each sort that could count.
 const EVENTS: usize = 13;
 
-/// The rows: a job in each phase; ready twice, since one whose lease ended may still be answered.
+/// The rows: a job in each phase; ready three times, since one whose lease ended may still be answered, and may have
+/// begun.
 #[rustfmt::skip]
-const TABLE: [(&str, [Cell; EVENTS]); 9] = [
+const TABLE: [(&str, [Cell; EVENTS]); 10] = [
     //                due     expired  claimed unsent  unsendable started  progressed held     succeeded  failed    canceled returned lease ended
     ("scheduled",   [Ready,  Expired, NotNow, Never,  Never,     Never,   Never,     Never,   Never,     Never,    Never,   Never,   NotNow]),
     ("ready",       [NotNow, Expired, Sent,   Never,  Never,     Never,   Never,     Never,   Never,     Never,    Never,   Never,   NotNow]),
-    ("ready again", [NotNow, Expired, Sent,   NotNow, Failed,    Running, Ready,     Sent,    Succeeded, Retrying, Ready,   Ready,   NotNow]),
-    ("sent",        [NotNow, NotNow,  NotNow, Ready,  Failed,    Running, Sent,      Sent,    Succeeded, Retrying, Ready,   Ready,   Ready]),
+    ("ready again", [NotNow, Expired, Sent,   NotNow, Failed,    Running, Running,   Sent,    Succeeded, Retrying, Ready,   Ready,   NotNow]),
+    ("ready, begun", [NotNow, NotNow, Sent,   NotNow, Failed,    Running, Running,   Running, Succeeded, Retrying, Ready,   Ready,   NotNow]),
+    ("sent",        [NotNow, NotNow,  NotNow, Ready,  Failed,    Running, Running,   Sent,    Succeeded, Retrying, Ready,   Ready,   Ready]),
     ("running",     [NotNow, NotNow,  NotNow, NotNow, Failed,    Running, Running,   Running, Succeeded, Retrying, Ready,   Ready,   Ready]),
     ("retrying",    [Ready,  NotNow,  NotNow, Old,    Old,       Old,     Old,       Old,     Succeeded, Old,      Old,     Old,     NotNow]),
     ("succeeded",   [Over;   EVENTS]),
@@ -86,13 +88,14 @@ fn row(job: &Job) -> usize {
     match job.phase {
         Phase::Scheduled => 0,
         Phase::Ready if !job.awaited => 1,
-        Phase::Ready => 2,
-        Phase::Sent { .. } => 3,
-        Phase::Running { .. } => 4,
-        Phase::Retrying => 5,
-        Phase::Done(Done::Succeeded) => 6,
-        Phase::Done(Done::Failed) => 7,
-        Phase::Done(Done::Expired) => 8,
+        Phase::Ready if !job.has_begun() => 2,
+        Phase::Ready => 3,
+        Phase::Sent { .. } => 4,
+        Phase::Running { .. } => 5,
+        Phase::Retrying => 6,
+        Phase::Done(Done::Succeeded) => 7,
+        Phase::Done(Done::Failed) => 8,
+        Phase::Done(Done::Expired) => 9,
     }
 }
 
@@ -125,7 +128,7 @@ fn problem() -> Problem {
 }
 
 /// A job whose times have all come, in each phase as its life leaves it.
-fn jobs() -> [Job; 9] {
+fn jobs() -> [Job; 10] {
     let base = Job {
         id: JobId::from(uuid::Uuid::from_u128(1)),
         tenant: Tenant::default(),
@@ -150,13 +153,15 @@ fn jobs() -> [Job; 9] {
     };
     let in_phase = |phase| Job { phase, ..base.clone() };
     let out = |phase| Job { phase, dispatch: 1, awaited: true, ..base.clone() };
+    let begun = |phase| Job { started_at: Some(NOW), signal: 1, seq: 2, ..out(phase) };
     let done = |done| Job { dispatch: 1, finished_at: Some(NOW), ..in_phase(Phase::Done(done)) };
     [
         in_phase(Phase::Scheduled),
         in_phase(Phase::Ready),
         out(Phase::Ready),
+        begun(Phase::Ready),
         out(Phase::Sent { until: NOW }),
-        Job { started_at: Some(NOW), seq: 2, ..out(Phase::Running { until: NOW }) },
+        begun(Phase::Running { until: NOW }),
         Job { dispatch: 1, attempt: 2, started_at: Some(NOW), error: Some(problem()), ..in_phase(Phase::Retrying) },
         done(Done::Succeeded),
         done(Done::Failed),
@@ -173,8 +178,8 @@ fn events(dispatch: u32) -> [Event; EVENTS] {
         Event::Claimed { until: LATER },
         Event::Unsent { dispatch },
         Event::Unsendable { dispatch, problem: problem() },
-        Event::Started { dispatch, n: 1, worker: worker(), at: NOW, until: LATER },
-        Event::Progressed { dispatch, n: 2, at: NOW, progress: Progress { percent: Some(4.0), message: None } },
+        Event::Started { dispatch, n: 2, worker: worker(), at: NOW, until: LATER },
+        progressed(dispatch, 3),
         Event::Held { dispatch, until: LATER },
         finished(RunResult::Succeeded(Bytes::from_static(b"1"))),
         finished(RunResult::Failed { problem: problem(), retry: Retry::Policy }),
@@ -182,6 +187,11 @@ fn events(dispatch: u32) -> [Event; EVENTS] {
         finished(RunResult::Returned),
         Event::LeaseEnded,
     ]
+}
+
+fn progressed(dispatch: u32, n: u32) -> Event {
+    let progress = Progress { percent: Some(4.0), message: None };
+    Event::Progressed { dispatch, n, worker: worker(), at: NOW, until: LATER, progress }
 }
 
 #[test]
@@ -213,7 +223,7 @@ fn only_the_current_dispatch_counts_except_for_success() {
 
 #[test]
 fn a_signal_that_is_not_above_the_last_is_stale() {
-    let job = Job { signal: 2, ..jobs()[4].clone() };
+    let job = Job { signal: 3, ..jobs()[5].clone() };
     for event in &events(1)[5..7] {
         assert_eq!(cell(&step(&job, event, NOW)), Stale, "{event:?}");
     }
@@ -276,7 +286,6 @@ fn act() -> impl Strategy<Value = Act> {
             chance,
         },
     );
-    let progress = Progress { percent: Some(50.0), message: None };
     let event = prop_oneof![
         3 => Just(Event::Due),
         1 => Just(Event::Expired),
@@ -285,8 +294,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => dispatch.clone().prop_map(|dispatch| Event::Unsendable { dispatch, problem: problem() }),
         3 => (dispatch.clone(), 0..9_u32, time(), time())
             .prop_map(|(dispatch, n, at, until)| Event::Started { dispatch, n, worker: worker(), at, until }),
-        2 => (dispatch.clone(), 0..9_u32, time())
-            .prop_map(move |(dispatch, n, at)| Event::Progressed { dispatch, n, at, progress: progress.clone() }),
+        2 => (dispatch.clone(), 0..9_u32).prop_map(|(dispatch, n)| progressed(dispatch, n)),
         2 => (dispatch, time()).prop_map(|(dispatch, until)| Event::Held { dispatch, until }),
         4 => finished,
         2 => Just(Event::LeaseEnded),

@@ -110,8 +110,10 @@ impl Message {
     /// The same message, put aside: with where it was found, and why nobody could use it.
     #[must_use]
     pub fn parked(mut self, queue: &str, reason: &impl std::fmt::Display) -> Self {
-        self.user_id = None;
+        // It stays until somebody looks, and the broker takes no message in another user's name.
         self.expiration = None;
+        self.user_id = None;
+        self.headers.retain(|(name, _)| name != "parked-from" && name != "parked-reason");
         self.headers.push(("parked-from".into(), queue.into()));
         self.headers.push(("parked-reason".into(), Header::Text(reason.to_string())));
         self

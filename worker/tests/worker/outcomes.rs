@@ -201,10 +201,12 @@ async fn an_unreadable_request_is_parked_with_its_reason() {
     for (message, reason) in [(strange, "buzzer.request.v9"), (other, "kind of the queue")] {
         stage.send_message("double", message.clone()).await;
         let parked = stage.parked().await;
-        let (name, Header::Text(told)) = parked.headers.last().unwrap() else { panic!("no text") };
-        assert!(name == "reason" && told.contains(reason), "{name}: {told}");
+        let (rest, told) = parked.headers.split_at(message.headers.len());
+        let [(from, Header::Text(queue)), (why, Header::Text(said))] = told else { panic!("{told:?}") };
+        assert_eq!((from.as_ref(), why.as_ref()), ("parked-from", "parked-reason"));
+        assert!(queue.ends_with("requests.double.v1") && said.contains(reason), "{queue}: {said}");
         assert_eq!((&parked.r#type, &parked.body, parked.expiration), (&message.r#type, &message.body, None));
-        assert_eq!(parked.headers[..parked.headers.len() - 1], message.headers);
+        assert_eq!(rest, message.headers);
     }
     // They are acknowledged, and the worker goes on.
     stage.send_message("double", good).await;

@@ -4,9 +4,10 @@ use std::time::Duration;
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::State;
 use buzzer_shared::message::{Retry, RunResult};
+use buzzer_shared::time::Time;
 use bytes::Bytes;
 
-use super::{LEASE, NOW};
+use super::{LEASE, NOW, worker};
 use super::{
     after, change, draft, failure, feed, finished, keep, keep_claimed, log, problem, read, started, success, tell,
     types,
@@ -113,11 +114,16 @@ pub async fn an_unknown_job_does_not_hold_up_the_others(store: Arc<dyn Store>) {
     assert_eq!(store.apply(Vec::new(), NOW).await.unwrap(), []);
 }
 
+fn progressed(n: u32, at: Time, progress: &Progress) -> Event {
+    let until = at + LEASE;
+    Event::Progressed { dispatch: 1, n, worker: worker(), at, until, progress: progress.clone() }
+}
+
 pub async fn a_progress_is_kept_with_the_job(store: Arc<dyn Store>) {
     let id = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
     change(&*store, id, started(1, 1), NOW).await;
     let progress = Progress { percent: Some(40.25), message: Some("page 2 \u{0} ü".into()) };
-    let event = Event::Progressed { dispatch: 1, n: 2, at: after(1), progress: progress.clone() };
+    let event = progressed(2, after(1), &progress);
     change(&*store, id, event, after(2)).await;
     assert_eq!(read(&*store, id).await.progress, Some(progress.clone()));
     let last = log(&*store, id).await.pop().unwrap();
@@ -129,16 +135,14 @@ pub async fn the_log_has_no_gaps_whoever_writes_at_once(store: Arc<dyn Store>) {
     let speak = |n: u32| {
         let store = Arc::clone(&store);
         let progress = Progress { percent: Some(f64::from(n)), message: None };
-        tokio::spawn(
-            async move { tell(&*store, id, Event::Progressed { dispatch: 1, n, at: NOW, progress }, NOW).await },
-        )
+        tokio::spawn(async move { tell(&*store, id, progressed(n, NOW, &progress), NOW).await })
     };
     let mut taken = 0;
     for told in (1..=100).map(speak).collect::<Vec<_>>() {
         taken += usize::from(matches!(told.await.unwrap(), Applied::Changed(_)));
     }
     let log = log(&*store, id).await;
-    assert_eq!(log.len(), 1 + taken, "an entry for each that was taken");
+    assert_eq!(log.len(), 2 + taken, "an entry for each that was taken, and one for the start");
     assert!(log.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "1, 2, 3, …");
     assert_eq!(read(&*store, id).await.seq as usize, log.len());
 }
