@@ -367,12 +367,6 @@ impl Bench {
         let mut line = self.broker.line();
         within(&format!("the line to be {what}"), SOON, line.wait_for(wanted)).await.expect("a line");
     }
-
-    async fn is_attached(&self, subscriber: &Subscriber, wanted: bool) {
-        let mut attached = subscriber.attached();
-        let reached = attached.wait_for(|attached| *attached == wanted);
-        within("a subscription to attach or detach", SOON, reached).await.expect("a subscription");
-    }
 }
 
 /// Publishes a few messages and takes some of them, without acknowledging any.
