@@ -19,6 +19,10 @@ impl Outstanding {
         self.0.insert(tag);
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// What to send for these tags: one frame for the longest row from the front, one for each that stands alone.
     /// Tags that are not outstanding are left out: a second acknowledgement closes the channel.
     pub(super) fn acknowledge(&mut self, tags: &[u64]) -> Vec<Ack> {

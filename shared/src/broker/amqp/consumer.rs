@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -25,6 +26,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// How much an automatic subscription holds. It acknowledges by itself what it hands on, since with AMQP's own
 /// `no_ack` nothing would bound what lapin holds.
 const AUTOMATIC_PREFETCH: u16 = 1_000;
+/// How often a subscription that hears nothing asks whether there is nothing.
+const LOOK: Duration = Duration::from_secs(15);
+/// Acknowledgements wait for that answer.
+const ASK_DEADLINE: Duration = Duration::from_secs(2);
 /// So many acknowledgements are put together.
 const ACK_BATCH: usize = 1_024;
 
@@ -126,7 +131,7 @@ impl ConsumeTask {
                     info!(queue = %self.subscription.queue, "taking from the queue now");
                 }
                 self.attached.send_replace(true);
-                Attached::new(self, &channel).run(consumer).await
+                Attached::new(self, connection, &channel).run(consumer).await
             }
             Err(reason) => Left::Lost(reason),
         };
@@ -169,21 +174,28 @@ impl ConsumeTask {
 /// A subscription while a channel feeds it.
 struct Attached<'a> {
     task: &'a mut ConsumeTask,
+    connection: &'a Connection,
     channel: &'a Channel,
+    /// Since the last look something came, or there was no room for it.
+    fed: bool,
+    /// At the last look there was something that should have come.
+    starving: bool,
     outstanding: Outstanding,
     acknowledger: Arc<ChannelAcknowledger>,
     acknowledged: mpsc::UnboundedReceiver<u64>,
 }
 
 impl<'a> Attached<'a> {
-    fn new(task: &'a mut ConsumeTask, channel: &'a Channel) -> Self {
+    fn new(task: &'a mut ConsumeTask, connection: &'a Connection, channel: &'a Channel) -> Self {
         let (sender, acknowledged) = mpsc::unbounded_channel();
         let acknowledger = Arc::new(ChannelAcknowledger(sender));
-        Self { task, channel, outstanding: Outstanding::default(), acknowledger, acknowledged }
+        let outstanding = Outstanding::default();
+        Self { task, connection, channel, fed: true, starving: false, outstanding, acknowledger, acknowledged }
     }
 
     async fn run(mut self, mut consumer: Consumer) -> Left {
         let tag = consumer.tag();
+        let mut look = tokio::time::interval(LOOK);
         let mut tags = Vec::with_capacity(ACK_BATCH);
         // Taken from the channel, with no room for it yet.
         let mut held: Option<Delivery> = None;
@@ -215,11 +227,38 @@ impl<'a> Attached<'a> {
                     None if stopping => ended = true,
                     None => return Left::Lost("the broker ended the subscription".into()),
                 },
+                _ = look.tick(), if !stopping => {
+                    if self.is_forgotten().await {
+                        return Left::Lost("the queue has messages, and the broker sends none".into());
+                    }
+                }
             }
             if ended && held.is_none() {
                 return self.linger().await;
             }
         }
+    }
+
+    /// Whether the broker has forgotten this consumer: twice in a row there were messages for it, none came, and it had
+    /// room. RabbitMQ 3.10 does so to one whose queue was deleted and made again at once.
+    async fn is_forgotten(&mut self) -> bool {
+        let full = self.outstanding.count() >= prefetch(self.task.subscription.receipts).into();
+        let hungry = !std::mem::replace(&mut self.fed, full) && !full;
+        let starving = hungry && self.has_messages().await;
+        std::mem::replace(&mut self.starving, starving) && starving
+    }
+
+    /// Whether messages wait in the queue. On a channel of its own, which dies when the queue is gone.
+    async fn has_messages(&self) -> bool {
+        let Ok(queue) = short("the queue", &self.task.subscription.queue) else { return false };
+        let asking = async {
+            let channel = self.connection.channel().await.ok()?;
+            let options = QueueDeclareOptions::default().passive();
+            let found = channel.queue_declare(queue, options, FieldTable::default()).await.ok();
+            close(channel).await;
+            found.map(|queue| queue.message_count())
+        };
+        matches!(timeout(ASK_DEADLINE, asking).await, Ok(Some(count)) if count > 0)
     }
 
     /// The broker's answer to a cancel. Acknowledgements wait meanwhile, which is a round trip.
@@ -263,6 +302,7 @@ impl<'a> Attached<'a> {
     fn hand_on(&mut self, delivery: lapin::message::Delivery) -> Option<Delivery> {
         let tag = delivery.delivery_tag;
         self.outstanding.delivered(tag);
+        self.fed = true;
         let (message, redeliveries) = codec::message(&delivery.properties, delivery.data, delivery.redelivered);
         let acknowledger: Arc<dyn Acknowledger> = match self.task.subscription.receipts {
             Receipts::Manual { .. } => Arc::clone(&self.acknowledger) as Arc<dyn Acknowledger>,

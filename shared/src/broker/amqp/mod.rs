@@ -101,6 +101,7 @@ impl Broker for AmqpBroker {
         self.declarations.remember(&declarations);
         let mut publishing = self.publishing.clone();
         let made = async {
+            self.declarations.mourn().await;
             match declare::connected(&mut publishing).await {
                 Some(connection) => declare::make_now(&connection, &declarations).await,
                 None => Err(DeclareError::Away("closed".into())),
