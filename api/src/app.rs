@@ -2,49 +2,32 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use buzzer_shared::broker::{Broker, DeclareError, Line};
+use buzzer_shared::broker::{Broker, DeclareError};
 use buzzer_shared::shutdown::Shutdown;
-use buzzer_shared::time::{Clock, Span};
+use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::catalog::Catalog;
 use crate::config::{ApiConfig, StoreAddress};
-use crate::dispatch::{Claimer, Lanes, Outbox, Publisher};
+use crate::dispatch::{Claimer, Outbox, Publisher};
 use crate::journal::Journal;
-use crate::kinds::Catalog;
+use crate::lanes::Lanes;
 use crate::problem::ApiError;
 use crate::pulse::Pulses;
 use crate::replies::{CaughtUp, Replies};
 use crate::signals::Signals;
+use crate::state::AppState;
 use crate::store::Store;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::sweep::Sweeper;
 use crate::wake::Wake;
 use crate::{jobs, kinds, openapi, ops, serve};
-
-/// What the endpoints share: cheap handles only.
-#[derive(Debug, Clone)]
-pub struct AppState {
-    pub store: Arc<dyn Store>,
-    pub catalog: Catalog,
-    pub lanes: Lanes,
-    pub outbox: Outbox,
-    pub wake: Wake,
-    pub line: watch::Receiver<Line>,
-    pub clock: Arc<dyn Clock>,
-    pub shutdown: Shutdown,
-    /// The largest body, in bytes.
-    pub max_body: usize,
-    pub keep: Span,
-    pub claim_lease: Duration,
-}
 
 /// The broker as the API finds it.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use buzzer_shared::id::Tenant;
 
-use crate::app::AppState;
 use crate::problem::{ApiError, Violation};
+use crate::state::AppState;
 
 /// Who asks. Without keys, everybody is the one tenant.
 #[derive(Debug)]

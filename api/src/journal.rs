@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use buzzer_shared::time::Clock;
 
-use crate::dispatch::Lanes;
+use crate::lanes::Lanes;
 use crate::store::{Applied, Change, Happening, Store, StoreError};
 use crate::wake::Wake;
 

@@ -1,10 +1,11 @@
 //! Buzzer's HTTP service: it accepts jobs, stores them, sends them out, takes the replies, and tells whoever waits.
 //!
-//! One job's road: [`jobs`] `submit` → [`store`] `submit` → `202` → [`dispatch`] → the broker → a worker → the broker →
+//! One job's road: [`jobs`] `submit` → [`store`] `submit` → `202` → [`lanes`], [`dispatch`] → the broker → a worker → the broker →
 //! [`replies`] → [`journal`] → [`store`] `apply`, which asks [`lifecycle`] → [`wake`] → [`jobs`] `get`.
 
 pub mod app;
 pub mod config;
+pub mod state;
 
 pub mod jobs;
 pub mod kinds;
@@ -15,8 +16,10 @@ mod openapi;
 pub mod problem;
 mod serve;
 
+pub mod catalog;
 pub mod dispatch;
 pub mod journal;
+pub mod lanes;
 pub mod pulse;
 pub mod replies;
 pub mod signals;

@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 /// Where a job is submitted and looked after, as the router has it and as the document shows it.
 const JOB_PATH: &str = "/v1/jobs/{job}";

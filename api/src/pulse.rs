@@ -9,9 +9,9 @@ use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
 
-use crate::dispatch::Lanes;
+use crate::catalog::Catalog;
 use crate::journal::Journal;
-use crate::kinds::Catalog;
+use crate::lanes::Lanes;
 use crate::store::{self, Store, StoreError};
 
 /// Consumes the pulse queue.

@@ -6,10 +6,10 @@ use std::time::Duration;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 
+use crate::catalog::Catalog;
 use crate::config::Leases;
-use crate::dispatch::Lanes;
 use crate::journal::Journal;
-use crate::kinds::Catalog;
+use crate::lanes::Lanes;
 use crate::replies::CaughtUp;
 use crate::store::{Change, Store, StoreError};
 

@@ -63,6 +63,14 @@ async fn prefer_wait_answers_200_once_the_job_is_done_failed_too() {
 }
 
 #[tokio::test]
+async fn a_run_that_signals_its_start_began_when_it_did() {
+    let buzzer = Inside::start().await;
+    let job = buzzer.run("demo.sleep", r#"{"input": {"seconds": 0.3}}"#).await;
+    let time = |name: &str| job[name].as_str().unwrap().parse::<buzzer_shared::time::Time>().unwrap();
+    assert!(time("finished_at").since(time("started_at")) >= Duration::from_millis(300), "{job}");
+}
+
+#[tokio::test]
 async fn prefer_wait_answers_202_when_the_time_is_over() {
     let buzzer = Inside::start().await;
     let request = buzzer.submission("demo.sleep", r#"{"input": {"seconds": 30}}"#).header("prefer", "wait=1");

@@ -98,7 +98,7 @@ impl Executor {
             },
         };
         let started_at = self.clock.now();
-        let ended = self.call(&kind.runner, request, limit, core).await;
+        let ended = self.call(&kind.runner, request, started_at, limit, core).await;
         (Some(started_at), classify(ended, limit, self.max_body))
     }
 
@@ -115,10 +115,17 @@ impl Executor {
 
     /// Calls the handler under its time limit. Here, and nowhere else, a panic is caught: of the handler, of reading
     /// its input, of writing its output, of being dropped.
-    async fn call(&self, runner: &Runner, request: Request, limit: Duration, core: Option<Core>) -> Ended {
+    async fn call(
+        &self,
+        runner: &Runner,
+        request: Request,
+        started_at: Time,
+        limit: Duration,
+        core: Option<Core>,
+    ) -> Ended {
         let ctx = JobContext::new(request.run, request.attempt, Instant::now(), limit);
         let _over = ctx.cancellation().clone().drop_guard();
-        let mut signals = Signals::new(&self.signals, request.run, ctx.clone());
+        let mut signals = Signals::new(&self.signals, request.run, ctx.clone(), started_at);
         let call = async {
             // The handler first: one that is done at once starts no timer.
             tokio::select! {

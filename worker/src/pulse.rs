@@ -58,10 +58,10 @@ impl Pulse {
 
     /// Announces and beats, each `every`, until `stop`; then beats a last time.
     pub(crate) async fn run(mut self, every: Span, stop: CancellationToken) {
-        let mut line = self.broker.line();
+        let (mut line, mut hears) = (self.broker.line(), self.control.attached());
+        hears.mark_changed();
         let mut ticks = interval_at(Instant::now() + every.as_duration(), every.as_duration());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.announce().await;
         loop {
             tokio::select! {
                 biased;
@@ -70,6 +70,10 @@ impl Pulse {
                 Ok(()) = line.changed() => {
                     let now = line.borrow_and_update().clone();
                     self.line_changed(&now).await;
+                }
+                Ok(()) = hears.changed() => {
+                    let now = *hears.borrow_and_update();
+                    self.hearing_changed(now).await;
                 }
                 Some(delivery) = self.control.next() => self.obey(&delivery.message).await,
                 _ = ticks.tick() => self.beat().await,
@@ -94,6 +98,13 @@ impl Pulse {
         if *line == Line::Up {
             self.announce().await;
             self.beat().await;
+        }
+    }
+
+    /// An API that asks once the worker hears is answered; one that asked before that must be told now.
+    async fn hearing_changed(&mut self, hears: bool) {
+        if hears {
+            self.announce().await;
         }
     }
 

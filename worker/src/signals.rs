@@ -7,7 +7,7 @@ use std::time::Duration;
 use buzzer_shared::broker::Broker;
 use buzzer_shared::id::{RunId, WorkerId};
 use buzzer_shared::message::{Message, Signal, SignalBody};
-use buzzer_shared::time::Clock;
+use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Route;
 use tracing::debug;
 
@@ -34,13 +34,14 @@ pub(crate) struct Signals<'a> {
     sender: &'a SignalSender,
     run: RunId,
     ctx: JobContext,
+    started_at: Time,
     /// The number of the last signal.
     n: u32,
 }
 
 impl<'a> Signals<'a> {
-    pub(crate) fn new(sender: &'a SignalSender, run: RunId, ctx: JobContext) -> Self {
-        Self { sender, run, ctx, n: 0 }
+    pub(crate) fn new(sender: &'a SignalSender, run: RunId, ctx: JobContext, started_at: Time) -> Self {
+        Self { sender, run, ctx, started_at, n: 0 }
     }
 
     /// Sends what there is to tell for as long as it is polled.
@@ -48,11 +49,11 @@ impl<'a> Signals<'a> {
     /// While one signal is on its way the next waits, and only the latest report is kept: nothing piles up.
     pub(crate) async fn pump(&mut self) -> Infallible {
         tokio::time::sleep(QUIET).await;
-        self.publish(SignalBody::Started).await;
+        self.publish(SignalBody::Started, self.started_at).await;
         loop {
             self.ctx.reported().await;
             if let Some(progress) = self.ctx.take_progress() {
-                self.publish(progress.into()).await;
+                self.publish(progress.into(), self.sender.clock.now()).await;
                 tokio::time::sleep(SPACING).await;
             }
         }
@@ -64,22 +65,21 @@ impl<'a> Signals<'a> {
             return;
         }
         if let Some(progress) = self.ctx.take_progress() {
-            let message = self.message(progress.into());
+            let message = self.message(progress.into(), self.sender.clock.now());
             let (broker, route) = (Arc::clone(&self.sender.broker), self.sender.route.clone());
             tokio::spawn(async move { broker.publish(route, message).await });
         }
     }
 
-    async fn publish(&mut self, body: SignalBody) {
-        let message = self.message(body);
+    async fn publish(&mut self, body: SignalBody, at: Time) {
+        let message = self.message(body, at);
         if let Err(error) = self.sender.broker.publish(self.sender.route.clone(), message).await {
             debug!(job.id = %self.run.job, %error, "A signal was lost");
         }
     }
 
-    fn message(&mut self, body: SignalBody) -> Message {
+    fn message(&mut self, body: SignalBody, at: Time) -> Message {
         self.n += 1;
-        let at = self.sender.clock.now();
         Signal { run: self.run, n: self.n, worker: self.sender.worker, at, body }.to_message()
     }
 }

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use super::view::{Content, JobView, Waiting};
 use super::{JobPath, PLACE_MAX, WAIT_MAX};
-use crate::app::AppState;
 use crate::extract::{Caller, Path, Query};
 use crate::lifecycle::{Job, Phase};
 use crate::problem::ApiError;
+use crate::state::AppState;
 use crate::store::JobWithContent;
 use crate::wake::Listener;
 

@@ -7,9 +7,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::{JobView, Waiting};
-use crate::app::AppState;
 use crate::extract::{Caller, Query};
 use crate::problem::ApiError;
+use crate::state::AppState;
 use crate::store::{Filter, Listed, Page};
 
 const LIMIT: usize = 50;

@@ -10,8 +10,8 @@ use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
 use buzzer_shared::id::JobId;
 
-use crate::app::AppState;
 use crate::problem::ApiError;
+use crate::state::AppState;
 
 /// Beyond this place in the queue nobody counts: it would cost more than it tells.
 const PLACE_MAX: u32 = 1000;

@@ -4,9 +4,9 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::{JobPath, get};
-use crate::app::AppState;
 use crate::extract::{Caller, Path};
 use crate::problem::ApiError;
+use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("getResult")

@@ -20,10 +20,10 @@ use sha2::{Digest, Sha256};
 use super::get::{self, Until};
 use super::view::{Content, JobView, Waiting};
 use super::{JobPath, WAIT_MAX};
-use crate::app::AppState;
 use crate::extract::{Caller, JsonBody, Path};
 use crate::lifecycle::{self, Event, Job, Phase, Transition};
 use crate::problem::{ApiError, KnownKinds, Violation};
+use crate::state::AppState;
 use crate::store::{Key, Outgoing, Submission, Submitted};
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");

@@ -13,9 +13,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::app::AppState;
 use crate::lifecycle::{Job, Phase, Progress};
 use crate::problem::ApiError;
+use crate::state::AppState;
 
 /// A job as a client sees it.
 #[derive(Debug, Serialize, JsonSchema)]

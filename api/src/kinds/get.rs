@@ -5,9 +5,9 @@ use axum::Json;
 use axum::extract::State;
 
 use super::list::KindView;
-use crate::app::AppState;
 use crate::extract::Path;
 use crate::problem::{ApiError, KnownKinds};
+use crate::state::AppState;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct KindPath {

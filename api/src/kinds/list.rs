@@ -8,8 +8,8 @@ use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Entry;
-use crate::app::AppState;
+use crate::catalog::Entry;
+use crate::state::AppState;
 
 /// A kind as the worker that came last announced it.
 #[derive(Debug, Serialize, JsonSchema)]

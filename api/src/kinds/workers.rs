@@ -11,7 +11,7 @@ use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::app::AppState;
+use crate::state::AppState;
 use crate::store::KnownWorker;
 
 #[derive(Debug, Serialize, JsonSchema)]

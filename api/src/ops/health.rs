@@ -7,8 +7,8 @@ use buzzer_shared::broker::Line;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::app::AppState;
 use crate::problem::ApiError;
+use crate::state::AppState;
 
 /// Whether this replica can serve.
 #[derive(Debug, Serialize, JsonSchema)]

@@ -6,7 +6,7 @@ mod stats;
 
 use aide::axum::ApiRouter;
 
-use crate::app::AppState;
+use crate::state::AppState;
 
 pub fn router() -> ApiRouter<AppState> {
     ApiRouter::new().merge(health::routes()).merge(stats::route()).merge(problems::route())

@@ -3,9 +3,9 @@ use axum::extract::State;
 use axum::response::Html;
 use axum::routing::get;
 
-use crate::app::AppState;
 use crate::extract::Path;
 use crate::problem::{self, ApiError, ProblemType};
+use crate::state::AppState;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 struct ProblemPath {

@@ -9,8 +9,8 @@ use buzzer_shared::kind::Kind;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::app::AppState;
 use crate::problem::ApiError;
+use crate::state::AppState;
 
 /// How much there is to do, and who does it.
 #[derive(Debug, Serialize, JsonSchema)]

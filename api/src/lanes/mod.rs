@@ -1,4 +1,6 @@
-//! All lanes of this replica, and whether the broker takes anything at all.
+//! How many jobs of each kind may be out, and whether the broker takes anything at all.
+
+mod lane;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +10,8 @@ use buzzer_shared::kind::Kind;
 use buzzer_shared::time::{Clock, Time};
 use tokio::sync::{Notify, watch};
 
-use super::lane::Lane;
+use lane::Lane;
+
 use crate::lifecycle::Phase;
 use crate::store::Change;
 
@@ -104,7 +107,7 @@ impl Lanes {
     }
 
     /// The broker sent a request of this kind back.
-    pub(super) fn rest(&self, kind: &Kind) {
+    pub fn rest(&self, kind: &Kind) {
         let now = self.now();
         if let Some(lane) = self.all().get_mut(kind) {
             lane.rest(now);
@@ -120,7 +123,7 @@ impl Lanes {
     }
 
     /// The kinds that have room, with how much. `probe` includes those that are thought to have nothing waiting.
-    pub(super) fn rooms(&self, probe: bool) -> Vec<(Kind, usize)> {
+    pub fn rooms(&self, probe: bool) -> Vec<(Kind, usize)> {
         if !self.is_line_up() {
             return Vec::new();
         }
@@ -131,7 +134,7 @@ impl Lanes {
     }
 
     /// Takes note of a claim: `claimed` jobs went out where `room` was asked for.
-    pub(super) fn claimed(&self, kind: &Kind, claimed: usize, room: usize) {
+    pub fn claimed(&self, kind: &Kind, claimed: usize, room: usize) {
         if let Some(lane) = self.all().get_mut(kind) {
             lane.out += claimed;
             lane.backlog = claimed == room;
@@ -139,7 +142,7 @@ impl Lanes {
     }
 
     /// Ends once a lane may have become hungry.
-    pub(super) async fn hungry(&self) {
+    pub async fn hungry(&self) {
         self.0.hungry.notified().await;
     }
 

@@ -4,9 +4,6 @@
 //! with a lease, committed before its request is published. Confirms are not stored: a request that the broker
 //! certainly does not have frees its claim at once, and silence lets the claim end.
 
-mod lane;
-mod lanes;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +19,8 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
-pub use lanes::{Lanes, Place};
-
 use crate::journal::Journal;
+use crate::lanes::Lanes;
 use crate::lifecycle::{Event, Job};
 use crate::store::{Happening, Outgoing, Store, StoreError};
 
