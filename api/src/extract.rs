@@ -65,7 +65,8 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        let given = parts.uri.query().unwrap_or_default().split('&').filter(|pair| !pair.ends_with('='));
+        let has_value = |pair: &&str| pair.split_once('=').is_none_or(|(_, value)| !value.is_empty());
+        let given = parts.uri.query().unwrap_or_default().split('&').filter(has_value);
         let given = format!("/?{}", given.collect::<Vec<_>>().join("&"));
         let uri = given.parse().map_err(|error: http::uri::InvalidUri| ApiError::BadQuery(error.to_string()))?;
         let query = axum::extract::Query::<T>::try_from_uri(&uri);
@@ -116,9 +117,9 @@ fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
-    let encodings = headers.get_all(header::CONTENT_ENCODING).iter().map(|value| value.as_bytes());
-    match encodings.filter(|encoding| !encoding.eq_ignore_ascii_case(b"identity")).next() {
-        Some(encoding) => Err(ApiError::WrongEncoding(String::from_utf8_lossy(encoding).into_owned())),
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Some(encoding) => Err(ApiError::WrongEncoding(String::from_utf8_lossy(encoding.as_bytes()).into_owned())),
         None => Ok(()),
     }
 }
