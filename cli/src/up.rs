@@ -52,7 +52,7 @@ impl Up {
         let app = App::start(self.api, line, Arc::new(SystemClock), api_shutdown.clone()).await?;
         let worked = worker.run(broker, topology, shutdown).await;
         api_shutdown.request();
-        app.stopped().await;
+        app.stopped().await?;
         Ok(worked?)
     }
 

@@ -8,3 +8,4 @@ mod http;
 mod outside;
 mod readme;
 mod walls;
+mod wire;
