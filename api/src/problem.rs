@@ -1,5 +1,8 @@
 //! Every error that a client can see, its HTTP status, and the page that explains it. Nobody else decides a status.
 
+use aide::OperationOutput;
+use aide::generate::GenContext;
+use aide::openapi::{self, MediaType, Operation, SchemaObject};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use buzzer_shared::job::State;
@@ -8,7 +11,10 @@ use buzzer_shared::problem::Problem;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::openapi::HeaderDoc;
 use crate::store::StoreError;
+
+const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Why a request was not served.
 #[derive(Debug, thiserror::Error)]
@@ -227,7 +233,7 @@ impl IntoResponse for ApiError {
         let status = self.problem_type().status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(Problem::from(&self))).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
@@ -235,8 +241,28 @@ impl IntoResponse for ApiError {
     }
 }
 
-impl aide::OperationOutput for ApiError {
+impl OperationOutput for ApiError {
     type Inner = Problem;
+
+    fn operation_response(ctx: &mut GenContext, _: &mut Operation) -> Option<openapi::Response> {
+        let json_schema = ctx.schema.subschema_for::<Problem>();
+        let schema = Some(SchemaObject { json_schema, external_docs: None, example: None });
+        let body = MediaType { schema, ..MediaType::default() };
+        Some(openapi::Response {
+            description: "A problem, as RFC 9457 writes it: `type` names the page that explains it.".into(),
+            headers: [HeaderDoc::RETRY_AFTER.item()].into_iter().collect(),
+            content: [(PROBLEM_JSON.into(), body)].into_iter().collect(),
+            ..openapi::Response::default()
+        })
+    }
+
+    /// One answer for every status that is not told apart.
+    fn inferred_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<openapi::StatusCode>, openapi::Response)> {
+        Self::operation_response(ctx, operation).map(|response| (None, response)).into_iter().collect()
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(super) enum Until {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    use crate::openapi::{HeaderDoc, gives, takes};
+    let op = takes(op, &[HeaderDoc::IF_NONE_MATCH]);
     op.id("getJob")
         .tag("jobs")
         .summary("Look after a job")
@@ -47,9 +49,8 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
             "Answers at once, or with `?wait=N` once the job is done, or with `?wait=N&after=SEQ` once anything happened \
              after that event.",
         )
-        .response::<200, Json<JobView>>()
-        .response_with::<304, (), _>(|r| r.description("Nothing happened since the `ETag` that was sent."))
-        .default_response::<ApiError>()
+        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("The job as it is now."), &[HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER]))
+        .response_with::<304, (), _>(|r| gives(r.description("Nothing happened since the `ETag` that was sent."), &[HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER]))
 }
 
 pub(super) async fn get(

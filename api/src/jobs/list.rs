@@ -42,11 +42,7 @@ pub(super) struct JobList {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("listJobs")
-        .tag("jobs")
-        .summary("Your jobs, newest first")
-        .description("Without their inputs and outputs.")
-        .default_response::<ApiError>()
+    op.id("listJobs").tag("jobs").summary("Your jobs, newest first").description("Without their inputs and outputs.")
 }
 
 pub(super) async fn list(

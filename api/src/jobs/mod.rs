@@ -25,7 +25,7 @@ const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 pub fn router() -> ApiRouter<AppState> {
     ApiRouter::new()
         .api_route("/v1/jobs", get_with(list::list, list::doc))
-        .api_route("/v1/jobs/{job}", post_with(submit::submit, submit::doc).get_with(get::get, get::doc))
+        .api_route(crate::openapi::JOB_PATH, post_with(submit::submit, submit::doc).get_with(get::get, get::doc))
         .api_route("/v1/jobs/{job}/result", get_with(result::result, result::doc))
 }
 

@@ -14,7 +14,6 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .summary("The bare output")
         .description("The output byte for byte, with its media type. `409` with the state while there is none.")
         .response::<200, axum::Json<serde_json::Value>>()
-        .default_response::<ApiError>()
 }
 
 pub(super) async fn result(

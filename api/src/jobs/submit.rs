@@ -20,6 +20,10 @@ use crate::state::AppState;
 use crate::store::{Key, Outgoing, Submission, Submitted};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    use crate::openapi::{HeaderDoc, gives, takes};
+    const ANSWERED: &[HeaderDoc] =
+        &[HeaderDoc::LOCATION, HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER, HeaderDoc::PREFERENCE_APPLIED];
+    let op = takes(op, &[HeaderDoc::PREFER, HeaderDoc::IDEMPOTENCY_KEY]);
     op.id("submitJob")
         .tag("jobs")
         .summary("Hand in a job")
@@ -28,10 +32,10 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              seconds (60 at most), and is `200` if the job is done by then. With an `Idempotency-Key`, sending the same \
              again answers with the same job.",
         )
+        .parameter_untyped("job", |parameter| parameter.description("The kind's name."))
         .input::<Json<SubmitJob<'static>>>()
-        .response_with::<202, Json<JobView>, _>(|r| r.description("Accepted: it is stored, and will be run."))
-        .response_with::<200, Json<JobView>, _>(|r| r.description("Done within the time that `Prefer: wait` gave."))
-        .default_response::<ApiError>()
+        .response_with::<202, Json<JobView>, _>(|r| gives(r.description("Accepted: it is stored, and will be run."), ANSWERED))
+        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("Done within the time that `Prefer: wait` gave."), ANSWERED))
 }
 
 pub(super) async fn submit(

@@ -1,5 +1,3 @@
-use aide::axum::ApiRouter;
-use aide::axum::routing::get_with;
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
@@ -10,23 +8,19 @@ use crate::problem::{ApiError, KnownKinds};
 use crate::state::AppState;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
-struct KindPath {
+pub(super) struct KindPath {
     /// The kind's name.
     kind: String,
 }
 
-pub(super) fn route() -> ApiRouter<AppState> {
-    ApiRouter::new().api_route("/v1/kinds/{kind}", get_with(get, doc))
-}
-
-fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("getKind")
         .tag("kinds")
         .summary("One kind")
         .description("What is known about one kind: schemas, retry policy, timeout.")
 }
 
-async fn get(State(state): State<AppState>, path: Path<KindPath>) -> Result<Json<KindView>, ApiError> {
+pub(super) async fn get(State(state): State<AppState>, path: Path<KindPath>) -> Result<Json<KindView>, ApiError> {
     match state.catalog.kind(&path.0.kind) {
         Some(entry) => Ok(Json(KindView::new(&entry, &state))),
         None => Err(ApiError::UnknownKind(path.0.kind, KnownKinds(state.catalog.names()))),

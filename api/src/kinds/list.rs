@@ -1,5 +1,3 @@
-use aide::axum::ApiRouter;
-use aide::axum::routing::get_with;
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
@@ -22,7 +20,7 @@ pub(super) struct KindView {
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct KindList {
+pub(super) struct KindList {
     items: Vec<KindView>,
 }
 
@@ -33,14 +31,10 @@ impl KindView {
     }
 }
 
-pub(super) fn route() -> ApiRouter<AppState> {
-    ApiRouter::new().api_route("/v1/kinds", get_with(list, doc))
-}
-
-fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("listKinds").tag("kinds").summary("What work there is").description("Every kind that a worker has announced.")
 }
 
-async fn list(State(state): State<AppState>) -> Json<KindList> {
+pub(super) async fn list(State(state): State<AppState>) -> Json<KindList> {
     Json(KindList { items: state.catalog.kinds().iter().map(|entry| KindView::new(entry, &state)).collect() })
 }

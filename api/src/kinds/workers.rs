@@ -1,7 +1,5 @@
 use std::collections::BTreeMap;
 
-use aide::axum::ApiRouter;
-use aide::axum::routing::get_with;
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +13,7 @@ use crate::state::AppState;
 use crate::store::KnownWorker;
 
 #[derive(Debug, Serialize, JsonSchema)]
-struct WorkerList {
+pub(super) struct WorkerList {
     items: Vec<WorkerView>,
 }
 
@@ -37,17 +35,13 @@ impl From<KnownWorker> for WorkerView {
     }
 }
 
-pub(super) fn route() -> ApiRouter<AppState> {
-    ApiRouter::new().api_route("/v1/workers", get_with(list, doc))
-}
-
-fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("listWorkers")
         .tag("kinds")
         .summary("Who is alive")
         .description("The workers that were heard of in the last 15 seconds, the longest running first.")
 }
 
-async fn list(State(state): State<AppState>) -> Json<WorkerList> {
+pub(super) async fn list(State(state): State<AppState>) -> Json<WorkerList> {
     Json(WorkerList { items: state.catalog.workers().into_iter().map(Into::into).collect() })
 }

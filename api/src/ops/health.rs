@@ -1,5 +1,3 @@
-use aide::axum::ApiRouter;
-use aide::axum::routing::get_with;
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +10,7 @@ use crate::state::AppState;
 
 /// Whether this replica can serve.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Health {
+pub(super) struct Health {
     status: Status,
     /// What is wrong, where something is.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,27 +25,22 @@ enum Status {
     Degraded,
 }
 
-pub(super) fn routes() -> ApiRouter<AppState> {
-    ApiRouter::new().api_route("/livez", get_with(alive, alive_doc)).api_route("/readyz", get_with(ready, ready_doc))
-}
-
-fn alive_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+pub(super) fn alive_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("livez").tag("operation").summary("Whether the process lives")
 }
 
-async fn alive() -> Json<Health> {
+pub(super) async fn alive() -> Json<Health> {
     Json(Health { status: Status::Ok, broker: None })
 }
 
-fn ready_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+pub(super) fn ready_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("readyz")
         .tag("operation")
         .summary("Whether it can take jobs")
         .description("Ready means that the store can be written. A broker that is away shows as `degraded` in a `200`.")
-        .default_response::<ApiError>()
 }
 
-async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
+pub(super) async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
     state.store.probe(state.clock.now()).await?;
     let broker = match &*state.line.borrow() {
         Line::Up => None,

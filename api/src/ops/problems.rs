@@ -1,23 +1,16 @@
-use aide::axum::ApiRouter;
 use axum::extract::State;
 use axum::response::Html;
-use axum::routing::get;
 
 use crate::extract::Path;
 use crate::problem::{self, ApiError, ProblemType};
 use crate::state::AppState;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
-struct ProblemPath {
+pub(super) struct ProblemPath {
     slug: String,
 }
 
-/// A page for people: it is not in the document.
-pub(super) fn route() -> ApiRouter<AppState> {
-    ApiRouter::new().route("/problems/{slug}", get(page))
-}
-
-async fn page(State(_): State<AppState>, path: Path<ProblemPath>) -> Result<Html<String>, ApiError> {
+pub(super) async fn page(State(_): State<AppState>, path: Path<ProblemPath>) -> Result<Html<String>, ApiError> {
     let found = problem::ALL.iter().find(|problem| problem.slug == path.0.slug);
     found.map(|problem| Html(html(problem))).ok_or_else(|| ApiError::NoSuchPath(format!("/problems/{}", path.0.slug)))
 }

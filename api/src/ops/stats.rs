@@ -1,7 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use aide::axum::ApiRouter;
-use aide::axum::routing::get_with;
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +12,7 @@ use crate::state::AppState;
 
 /// How much there is to do, and who does it.
 #[derive(Debug, Serialize, JsonSchema)]
-struct Stats {
+pub(super) struct Stats {
     workers: usize,
     kinds: BTreeMap<Kind, KindStats>,
 }
@@ -35,21 +33,13 @@ struct KindStats {
     slots: usize,
 }
 
-pub(super) fn route() -> ApiRouter<AppState> {
-    ApiRouter::new().api_route("/v1/stats", get_with(stats, doc))
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.id("getStats").tag("operation").summary("Queue depth and age").description(
+        "For each kind: how many jobs wait, since when, and how many slots there are. Scale workers on it.",
+    )
 }
 
-fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("getStats")
-        .tag("operation")
-        .summary("Queue depth and age")
-        .description(
-            "For each kind: how many jobs wait, since when, and how many slots there are. Scale workers on it.",
-        )
-        .default_response::<ApiError>()
-}
-
-async fn stats(State(state): State<AppState>) -> Result<Json<Stats>, ApiError> {
+pub(super) async fn stats(State(state): State<AppState>) -> Result<Json<Stats>, ApiError> {
     let backlog = state.store.backlog().await?;
     let slots = state.catalog.slots();
     let now = state.clock.now();

@@ -1,17 +1,23 @@
-//! The OpenAPI document, made from the routes as they are.
+//! The OpenAPI document, made from the routes as they are and the kinds as they were announced.
+
+mod header;
+mod kind;
 
 use std::sync::Arc;
 
 use aide::axum::ApiRouter;
 use aide::openapi::{Info, OpenApi, ReferenceOr};
+use aide::transform::TransformOpenApi;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 
+pub(crate) use self::header::{HeaderDoc, gives, takes};
+use crate::problem::ApiError;
 use crate::state::AppState;
 
 /// Where a job is submitted and looked after, as the router has it and as the document shows it.
-const JOB_PATH: &str = "/v1/jobs/{job}";
+pub(crate) const JOB_PATH: &str = "/v1/jobs/{job}";
 
 /// Finishes the router and gives it its document.
 pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
@@ -24,25 +30,22 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
         },
         ..OpenApi::default()
     };
-    router.finish_api(&mut document).route("/openapi.json", get(openapi)).layer(Extension(Arc::new(document)))
+    let router = router.finish_api_with(&mut document, with_problems);
+    router.route("/openapi.json", get(openapi)).layer(Extension(Arc::new(document)))
+}
+
+/// Every operation has a problem as an answer, also where its handler cannot fail: the layers around it can.
+fn with_problems(api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
+    api.default_response::<ApiError>()
 }
 
 /// The document with one path to submit each kind that is known now.
 async fn openapi(State(state): State<AppState>, Extension(document): Extension<Arc<OpenApi>>) -> Json<OpenApi> {
     let mut document = OpenApi::clone(&document);
-    if let Some(paths) = &mut document.paths
-        && let Some(ReferenceOr::Item(job)) = paths.paths.get_mut(JOB_PATH)
-        && let Some(submit) = job.post.take()
-    {
+    let job = document.paths.as_ref().and_then(|paths| paths.paths.get(JOB_PATH)).and_then(ReferenceOr::as_item);
+    if let Some(submit) = job.and_then(|job| job.post.clone()) {
         for entry in state.catalog.kinds() {
-            let mut submit = submit.clone();
-            let spec = entry.spec();
-            submit.operation_id = Some(format!("submit:{}", spec.name));
-            submit.summary = Some(spec.title.clone());
-            submit.description = Some(format!("{}\n\n{}", spec.description, submit.description.unwrap_or_default()));
-            submit.parameters.clear();
-            let path = aide::openapi::PathItem { post: Some(submit), ..Default::default() };
-            paths.paths.insert(format!("/v1/jobs/{}", spec.name), ReferenceOr::Item(path));
+            kind::add(&mut document, &submit, entry.spec());
         }
     }
     Json(document)
