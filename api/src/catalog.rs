@@ -45,7 +45,9 @@ impl Catalog {
     /// Reads the store again. Schemas that have not changed are not compiled again.
     pub async fn refresh(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
         let _alone = self.0.refreshing.lock().await;
-        let (kinds, workers) = (store.kinds().await?, store.workers().await?);
+        // Workers first: what they have announced by then is among the kinds.
+        let workers = store.workers().await?;
+        let kinds = store.kinds().await?;
         let old = self.read(|snapshot| snapshot.kinds.clone());
         let entry = |known: KnownKind| {
             let name = known.spec.name.clone();

@@ -50,9 +50,19 @@ impl Up {
         let (broker, topology) = (Arc::clone(&line.broker), line.topology.clone());
         let worker = stock_worker(&self.worker()).build()?;
         let app = App::start(self.api, line, Arc::new(SystemClock), api_shutdown.clone()).await?;
-        let worked = worker.run(broker, topology, shutdown).await;
-        api_shutdown.request();
-        app.stopped().await?;
+        // Whichever ends first, by itself or because it was asked to, takes the other with it.
+        let working = async {
+            let worked = worker.run(broker, topology, shutdown.clone()).await;
+            api_shutdown.request();
+            worked
+        };
+        let serving = async {
+            let served = app.stopped().await;
+            shutdown.request();
+            served
+        };
+        let (worked, served) = tokio::join!(working, serving);
+        served?;
         Ok(worked?)
     }
 

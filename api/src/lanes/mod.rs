@@ -199,6 +199,8 @@ mod tests {
         let echo: Kind = "echo".parse().unwrap();
         lanes.set_slots(&HashMap::from([(echo.clone(), 2)]));
         lanes.open(&echo);
+        // The store was asked, and has nobody who waits.
+        lanes.all().get_mut(&echo).unwrap().ask(Time::from_millis(1_000_000));
         lanes.claimed(&echo, 0, 2);
         (lanes, echo)
     }
