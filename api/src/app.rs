@@ -10,21 +10,23 @@ use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::catalog::Catalog;
 use crate::config::{ApiConfig, StoreAddress};
 use crate::dispatch::{Claimer, Outbox, Publisher};
+use crate::hearing::Hearing;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
 use crate::problem::ApiError;
 use crate::pulse::Pulses;
-use crate::replies::{CaughtUp, Replies};
+use crate::replies::Replies;
 use crate::signals::Signals;
 use crate::state::AppState;
-use crate::store::Store;
 use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::{Outgoing, Store};
 use crate::sweep::Sweeper;
 use crate::wake::Wake;
 use crate::{jobs, kinds, openapi, ops, serve};
@@ -43,7 +45,7 @@ pub struct BrokerLine {
 pub struct App {
     address: SocketAddr,
     serving: tokio::task::JoinHandle<()>,
-    tasks: TaskTracker,
+    tasks: JoinSet<()>,
     broker: Arc<dyn Broker>,
     shutdown: Shutdown,
     /// Asked for once the last request was answered: until then the endpoints need the loops.
@@ -102,9 +104,7 @@ impl App {
         state.catalog.refresh(&*store, clock.now()).await?;
 
         let loops = shutdown.later();
-        let tasks = TaskTracker::new();
-        Loops { state: state.clone(), line: line.clone(), config: config.clone() }.spawn(&tasks, outgoing, &loops);
-        tasks.close();
+        let tasks = Loops { state: state.clone(), line: line.clone(), config: config.clone() }.spawn(outgoing, &loops);
 
         let drain = config.drain.as_duration();
         let serving = tokio::spawn(serve::serve(listener, router(state), shutdown.clone(), drain));
@@ -118,18 +118,38 @@ impl App {
     }
 
     /// Ends once shutdown was requested, requests under way were answered, and every loop has ended.
-    pub async fn stopped(self) {
-        // A panic in the accept loop is in the log; the rest still stops in order.
-        let _ = self.serving.await;
+    ///
+    /// # Errors
+    /// When a loop breaks down. Then the API stops by itself: jobs that nobody sends must not be accepted for long.
+    pub async fn stopped(mut self) -> Result<(), BrokenDown> {
+        let early = tokio::select! {
+            _ = &mut self.serving => None,
+            ended = self.tasks.join_next() => ended,
+        };
+        if early.is_some() {
+            self.shutdown.request();
+            // A panic in the accept loop is in the log; the rest still stops in order.
+            let _ = self.serving.await;
+        }
         self.loops.request();
+        let rest = async { while self.tasks.join_next().await.is_some() {} };
         tokio::select! {
-            () = self.tasks.wait() => {}
+            () = rest => {}
             () = self.shutdown.forced() => {}
         }
         self.broker.close().await;
         tracing::info!("stopped");
+        match early {
+            None => Ok(()),
+            Some(ended) => Err(BrokenDown(ended.err().map(|panic| panic.to_string()).unwrap_or_default())),
+        }
     }
 }
+
+/// A part of the API ended before it was asked to.
+#[derive(Debug, thiserror::Error)]
+#[error("a part of the API broke down; start it again, and please report it: {0}")]
+pub struct BrokenDown(String);
 
 /// Makes the exchanges and queues. A broker that is away is waited for in the background; one that refuses is an error.
 async fn declare(line: &BrokerLine) -> Result<(), StartError> {
@@ -151,22 +171,16 @@ struct Loops {
 }
 
 impl Loops {
-    fn spawn(
-        self,
-        tasks: &TaskTracker,
-        outgoing: tokio::sync::mpsc::Receiver<crate::store::Outgoing>,
-        shutdown: &Shutdown,
-    ) {
+    fn spawn(self, outgoing: mpsc::Receiver<Outgoing>, shutdown: &Shutdown) -> JoinSet<()> {
         let AppState { store, catalog, lanes, outbox, wake, clock, .. } = self.state;
         let BrokerLine { broker, topology, .. } = self.line;
         let leases = self.config.leases;
-        let run_lease = leases.run_lease.as_duration();
-        let caught_up = CaughtUp::default();
-        let journal = Journal { store: Arc::clone(&store), lanes: lanes.clone(), wake, clock: Arc::clone(&clock) };
+        let lease = leases.run_lease.as_duration();
+        let (outcomes, beats) = (Hearing::default(), Hearing::default());
+        let journal = Journal { store, lanes, wake, clock: Arc::clone(&clock) };
 
         let claimer = Claimer {
-            store: Arc::clone(&store),
-            lanes: lanes.clone(),
+            journal: journal.clone(),
             outbox,
             lease: leases.claim_lease.as_duration(),
             clock: Arc::clone(&clock),
@@ -174,7 +188,6 @@ impl Loops {
         let publisher = Publisher {
             broker: Arc::clone(&broker),
             topology: topology.clone(),
-            lanes: lanes.clone(),
             journal: journal.clone(),
             clock: Arc::clone(&clock),
         };
@@ -183,34 +196,41 @@ impl Loops {
             topology: topology.clone(),
             journal: journal.clone(),
             clock: Arc::clone(&clock),
-            caught_up: caught_up.clone(),
+            hearing: outcomes.clone(),
         };
         let signals = Signals {
             broker: Arc::clone(&broker),
             topology: topology.clone(),
             journal: journal.clone(),
             clock: Arc::clone(&clock),
-            lease: run_lease,
+            lease,
         };
         let pulses = Pulses {
             broker,
             topology,
-            store: Arc::clone(&store),
             journal: journal.clone(),
             catalog: catalog.clone(),
-            lanes: lanes.clone(),
+            hearing: beats.clone(),
             clock: Arc::clone(&clock),
-            lease: run_lease,
+            lease,
         };
         let keep = self.config.keep.as_duration();
-        let sweeper = Sweeper { store, journal, lanes, catalog, caught_up, leases, keep, clock };
+        let sweeper = Sweeper { journal, catalog, hearing: [outcomes, beats], leases, keep, clock };
 
-        tasks.spawn(claimer.run(shutdown.clone()));
-        tasks.spawn(publisher.run(outgoing, shutdown.clone()));
+        let mut tasks = JoinSet::new();
+        // The publisher outlives the claimer: what is claimed is sent, and does not wait for the end of its lease.
+        let publishing = shutdown.later();
+        tasks.spawn(publisher.run(outgoing, publishing.clone()));
+        let claiming = claimer.run(shutdown.clone());
+        tasks.spawn(async move {
+            claiming.await;
+            publishing.request();
+        });
         tasks.spawn(replies.run(shutdown.clone()));
         tasks.spawn(signals.run(shutdown.clone()));
         tasks.spawn(pulses.run(shutdown.clone()));
         tasks.spawn(sweeper.run(shutdown.clone()));
+        tasks
     }
 }
 

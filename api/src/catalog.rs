@@ -18,7 +18,14 @@ const ERRORS_MAX: usize = 20;
 
 /// Every kind that was ever announced, and who runs it now. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Catalog(Arc<RwLock<Snapshot>>);
+pub struct Catalog(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    snapshot: RwLock<Snapshot>,
+    /// Held by whoever refreshes: two at once might put back what is older.
+    refreshing: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Snapshot {
@@ -31,24 +38,26 @@ struct Snapshot {
 pub struct Entry {
     pub known: KnownKind,
     /// `None` where every input fits, or the schema itself is broken.
-    validator: Option<Validator>,
+    validator: Option<Arc<Validator>>,
 }
 
 impl Catalog {
     /// Reads the store again. Schemas that have not changed are not compiled again.
     pub async fn refresh(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
+        let _alone = self.0.refreshing.lock().await;
         let (kinds, workers) = (store.kinds().await?, store.workers().await?);
-        let mut snapshot = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let old = std::mem::take(&mut snapshot.kinds);
+        let old = self.read(|snapshot| snapshot.kinds.clone());
         let entry = |known: KnownKind| {
             let name = known.spec.name.clone();
-            match old.get(&name) {
-                Some(entry) if entry.known == known => (name, Arc::clone(entry)),
-                _ => (name, Arc::new(Entry::new(known))),
-            }
+            let entry = match old.get(&name) {
+                Some(old) if old.known == known => Arc::clone(old),
+                old => Arc::new(Entry::new(known, old.map(|old| &**old))),
+            };
+            (name, entry)
         };
-        snapshot.kinds = kinds.into_iter().map(entry).collect();
-        snapshot.workers = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
+        let kinds = kinds.into_iter().map(entry).collect();
+        let workers = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
+        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { kinds, workers };
         Ok(())
     }
 
@@ -82,22 +91,16 @@ impl Catalog {
     }
 
     fn read<T>(&self, with: impl FnOnce(&Snapshot) -> T) -> T {
-        with(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        with(&self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Entry {
-    fn new(known: KnownKind) -> Self {
-        let schema = &known.spec.input_schema;
-        let takes_all = schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty);
-        let validator = if takes_all {
-            None
-        } else {
-            jsonschema::validator_for(schema)
-                .inspect_err(|error| {
-                    tracing::error!(job.kind = %known.spec.name, %error, "the announced input schema cannot be used; inputs of this kind are not checked");
-                })
-                .ok()
+    /// `old` lends its validator where the schema is still the same: to compile one may take long.
+    fn new(known: KnownKind, old: Option<&Entry>) -> Self {
+        let validator = match old {
+            Some(old) if old.known.spec.input_schema == known.spec.input_schema => old.validator.clone(),
+            _ => compile(&known.spec),
         };
         Self { known, validator }
     }
@@ -121,6 +124,17 @@ impl Entry {
     }
 }
 
+fn compile(spec: &KindSpec) -> Option<Arc<Validator>> {
+    let schema = &spec.input_schema;
+    if schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty) {
+        return None;
+    }
+    let compiled = jsonschema::validator_for(schema).inspect_err(|error| {
+        tracing::error!(job.kind = %spec.name, %error, "the announced input schema cannot be used; inputs of this kind are not checked");
+    });
+    compiled.ok().map(Arc::new)
+}
+
 #[cfg(test)]
 mod tests {
     use buzzer_shared::retry::RetryPolicy;
@@ -141,7 +155,7 @@ mod tests {
             timeout: Span::from_secs(1),
             slots: 1,
         };
-        Entry::new(KnownKind { spec, announced_at: Time::from_millis(0) })
+        Entry::new(KnownKind { spec, announced_at: Time::from_millis(0) }, None)
     }
 
     #[test]

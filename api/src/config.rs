@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use buzzer_shared::config::ByteSize;
-use buzzer_shared::time::Span;
+use buzzer_shared::time::{InvalidTime, Span};
 use clap::Args;
 
 /// What the API needs to know but for the broker, which a process may share between its parts.
@@ -20,7 +20,7 @@ pub struct ApiConfig {
     #[arg(long, env = "BUZZER_STORE", default_value_t = StoreAddress::Sqlite(PathBuf::from("buzzer.db")))]
     pub store: StoreAddress,
 
-    /// How large a request may be, and with it an input.
+    /// How large a request may be, and with it an input; in `buzzer up`, an output too.
     #[arg(long, env = "BUZZER_MAX_BODY", default_value = "1MiB")]
     pub max_body: ByteSize,
 
@@ -28,7 +28,7 @@ pub struct ApiConfig {
     #[arg(long, env = "BUZZER_KEEP", default_value = "7d")]
     pub keep: Span,
 
-    /// How long requests under way may take to end when the process is asked to stop.
+    /// How long what is under way may take to end when the process is asked to stop.
     #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
     pub drain: Span,
 
@@ -36,16 +36,22 @@ pub struct ApiConfig {
     pub leases: Leases,
 }
 
-/// How long silence is waited for before a job is sent out again. Shorter heals faster; too short runs jobs twice.
+/// How long silence is waited for before a job is sent out again.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Leases {
-    /// How long a job that was sent out may go unheard of.
-    #[arg(long, env = "BUZZER_CLAIM_LEASE", default_value = "30s")]
+    /// How long a job that was sent out may go unheard of; 1s at least. Shorter heals faster; too short runs jobs twice.
+    #[arg(long, env = "BUZZER_CLAIM_LEASE", default_value = "30s", value_parser = lease)]
     pub claim_lease: Span,
 
-    /// How long a run may go without a sign of life of its worker; several beats.
-    #[arg(long, env = "BUZZER_RUN_LEASE", default_value = "60s")]
+    /// How long a run may go without a sign of life of its worker, several beats; 1s at least. Shorter heals faster; too
+    /// short runs jobs twice.
+    #[arg(long, env = "BUZZER_RUN_LEASE", default_value = "60s", value_parser = lease)]
     pub run_lease: Span,
+}
+
+fn lease(text: &str) -> Result<Span, String> {
+    let lease: Span = text.parse().map_err(|error: InvalidTime| error.to_string())?;
+    if lease < Span::from_secs(1) { Err("a lease is 1s at least".into()) } else { Ok(lease) }
 }
 
 /// Which store.
@@ -87,5 +93,12 @@ mod tests {
         assert_eq!("sqlite:a.db".parse::<StoreAddress>().unwrap(), StoreAddress::Sqlite("a.db".into()));
         assert!("sqlite:".parse::<StoreAddress>().is_err());
         assert!("mysql://x".parse::<StoreAddress>().is_err());
+    }
+
+    #[test]
+    fn a_lease_that_would_end_at_once_is_refused() {
+        assert_eq!(lease("1s"), Ok(Span::from_secs(1)));
+        assert!(lease("999ms").is_err());
+        assert!(lease("0s").is_err());
     }
 }

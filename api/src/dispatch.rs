@@ -20,14 +20,12 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::journal::Journal;
-use crate::lanes::Lanes;
 use crate::lifecycle::{Event, Job};
-use crate::store::{Happening, Outgoing, Store, StoreError};
+use crate::store::{Happening, Outgoing, StoreError};
 
 /// So many jobs are claimed in one transaction at most, so that it does not hold up the submissions behind it.
 const CLAIM_MAX: usize = 500;
-/// So many requests may wait for the publishing half. The window bounds what is out; this only bounds the queue
-/// between two steps of it.
+/// So many requests may wait for the publishing half. What is under way at a time is bounded by the windows.
 const OUTBOX: usize = 4096;
 /// How often the store is asked for jobs that other replicas, or an earlier process, have left waiting.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -51,8 +49,7 @@ impl Outbox {
 /// Claims jobs from the store whenever a lane has room.
 #[derive(Debug)]
 pub struct Claimer {
-    pub store: Arc<dyn Store>,
-    pub lanes: Lanes,
+    pub journal: Journal,
     pub outbox: Outbox,
     pub lease: Duration,
     pub clock: Arc<dyn Clock>,
@@ -65,7 +62,7 @@ impl Claimer {
         loop {
             let probing = tokio::select! {
                 () = shutdown.requested() => return,
-                () = self.lanes.hungry() => false,
+                () = self.journal.lanes.hungry() => false,
                 _ = probe.tick() => true,
             };
             if let Err(error) = self.step(probing).await {
@@ -76,7 +73,7 @@ impl Claimer {
 
     /// Fills every lane that has room.
     pub async fn step(&self, probing: bool) -> Result<(), StoreError> {
-        for (kind, room) in self.lanes.rooms(probing) {
+        for (kind, room) in self.journal.lanes.rooms(probing) {
             self.fill(&kind, room).await?;
         }
         Ok(())
@@ -87,9 +84,9 @@ impl Claimer {
         while room > 0 {
             let limit = room.min(CLAIM_MAX);
             let now = self.clock.now();
-            let claimed = self.store.claim(kind, limit, now + self.lease, now).await?;
+            let claimed = self.journal.store.claim(kind, limit, now + self.lease, now).await?;
             let count = claimed.len();
-            self.lanes.claimed(kind, count, limit);
+            self.journal.lanes.claimed(kind, count, limit);
             for outgoing in claimed {
                 self.outbox.send(outgoing).await;
             }
@@ -107,7 +104,6 @@ impl Claimer {
 pub struct Publisher {
     pub broker: Arc<dyn Broker>,
     pub topology: Topology,
-    pub lanes: Lanes,
     pub journal: Journal,
     pub clock: Arc<dyn Clock>,
 }
@@ -154,8 +150,10 @@ impl Publisher {
         let mut happenings = Vec::new();
         for Failure { run, kind, error } in failures {
             tracing::debug!(job.id = %run.job, dispatch = run.dispatch, %error, "a request was not handed over");
-            if matches!(error, PublishError::Returned(_)) {
-                self.mend(&kind);
+            // Otherwise the job would go out again at once, and come back again at once. The broker's own line makes
+            // a queue again that is gone.
+            if matches!(error, PublishError::Returned(_) | PublishError::Refused | PublishError::Away) {
+                self.journal.lanes.rest(&kind);
             }
             happenings.extend(event(&error, run).map(|event| Happening { job: run.job, event }));
         }
@@ -166,18 +164,6 @@ impl Publisher {
             // Their claims end by themselves.
             tracing::warn!(%error, "requests that were not handed over wait for the end of their lease");
         }
-    }
-
-    /// The queue of this kind is gone: somebody deleted it. It is made again while the kind rests.
-    fn mend(&self, kind: &Kind) {
-        self.lanes.rest(kind);
-        let (broker, declarations, kind) = (Arc::clone(&self.broker), self.topology.requests(kind), kind.clone());
-        tokio::spawn(async move {
-            match broker.declare(declarations).await {
-                Ok(()) => tracing::warn!(job.kind = %kind, "the queue of this kind was gone; it was made again"),
-                Err(error) => tracing::error!(job.kind = %kind, %error, "the queue of this kind cannot be made again"),
-            }
-        });
     }
 }
 

@@ -1,17 +1,26 @@
 //! How requests are read. What cannot be read is a problem, never plain text.
 
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
 use aide::operation::OperationInput;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use buzzer_shared::id::Tenant;
 
 use crate::problem::{ApiError, Violation};
 use crate::state::AppState;
+
+/// A body must have arrived within this, or a client that sends it byte by byte would hold a connection for ever.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Who asks. Without keys, everybody is the one tenant.
 #[derive(Debug)]
@@ -48,15 +57,19 @@ impl<T: schemars::JsonSchema> OperationInput for Path<T> {
     }
 }
 
-/// The query, as a struct that refuses unknown fields.
+/// The query, as a struct that refuses unknown fields. A parameter without a value, as forms send them, is none.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
-        let query = axum::extract::Query::<T>::from_request_parts(parts, state).await;
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let has_value = |pair: &&str| pair.split_once('=').is_none_or(|(_, value)| !value.is_empty());
+        let given = parts.uri.query().unwrap_or_default().split('&').filter(has_value);
+        let given = format!("/?{}", given.collect::<Vec<_>>().join("&"));
+        let uri = given.parse().map_err(|error: http::uri::InvalidUri| ApiError::BadQuery(error.to_string()))?;
+        let query = axum::extract::Query::<T>::try_from_uri(&uri);
         query.map(|query| Self(query.0)).map_err(|error| ApiError::BadQuery(error.body_text()))
     }
 }
@@ -76,16 +89,18 @@ impl FromRequest<AppState> for JsonBody {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         expect_json(request.headers())?;
+        expect_plain(request.headers())?;
         let limit = state.max_body;
         let declared =
             request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         if declared.is_some_and(|length: usize| length > limit) {
             return Err(ApiError::TooLarge { limit });
         }
-        match Limited::new(request.into_body(), limit).collect().await {
-            Ok(body) => Ok(Self(body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { limit }),
-            Err(error) => Err(ApiError::Interrupted(error.to_string())),
+        match tokio::time::timeout(BODY_TIMEOUT, Limited::new(request.into_body(), limit).collect()).await {
+            Ok(Ok(body)) => Ok(Self(body.to_bytes())),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::TooLarge { limit }),
+            Ok(Err(error)) => Err(ApiError::Interrupted(error.to_string())),
+            Err(_) => Err(ApiError::BodyTimeout(BODY_TIMEOUT.as_secs())),
         }
     }
 }
@@ -95,22 +110,49 @@ impl OperationInput for JsonBody {}
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let found = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let media_type = found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let is_json = media_type.eq_ignore_ascii_case("application/json")
-        || (media_type.starts_with("application/") && media_type.ends_with("+json"));
+    let media_type = media_type.to_ascii_lowercase();
+    let is_json =
+        media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"));
     if is_json { Ok(()) } else { Err(ApiError::WrongMediaType(found)) }
 }
 
+fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
+    let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
+    match encodings.find(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        Some(encoding) => Err(ApiError::WrongEncoding(String::from_utf8_lossy(encoding.as_bytes()).into_owned())),
+        None => Ok(()),
+    }
+}
+
 impl JsonBody {
-    /// Reads the body. What is not JSON is one problem; JSON that does not fit is another, with the place that is wrong.
-    pub fn read<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
+    /// Reads the body, a JSON object. What is not JSON is one problem; JSON that does not fit is another, with the place that is wrong.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
         let mut deserializer = serde_json::Deserializer::from_slice(&self.0);
-        let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-            let pointer = pointer(error.path());
-            unreadable(&error.into_inner(), pointer)
-        })?;
+        let mut track = serde_path_to_error::Track::new();
+        let value = object(serde_path_to_error::Deserializer::new(&mut deserializer, &mut track))
+            .map_err(|error| unreadable(&error, pointer(&track.path())))?;
         deserializer.end().map_err(|error| unreadable(&error, String::new()))?;
         Ok(value)
     }
+}
+
+/// A struct from a JSON object and nothing else: by itself, serde takes an array for one, too.
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
 }
 
 fn unreadable(error: &serde_json::Error, pointer: String) -> ApiError {

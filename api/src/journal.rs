@@ -19,25 +19,33 @@ pub struct Journal {
 
 impl Journal {
     /// Applies happenings in one transaction; then frees their places and wakes those who wait.
-    pub async fn apply(&self, happenings: Vec<Happening>) -> Result<Vec<Applied>, StoreError> {
+    pub async fn apply(&self, happenings: Vec<Happening>) -> Result<(), StoreError> {
+        let jobs: Vec<_> = happenings.iter().map(|happening| happening.job).collect();
         let applied = self.store.apply(happenings, self.clock.now()).await?;
-        let mut changes = Vec::with_capacity(applied.len());
-        for one in &applied {
-            match one {
-                Applied::Changed(change) => changes.push(change.clone()),
-                Applied::Ignored(reason) => tracing::debug!(%reason, "an event was ignored"),
-                Applied::Unknown => tracing::debug!("an event of an unknown job was ignored"),
+        let change = |applied| match applied {
+            Applied::Changed(change) => Some(change),
+            Applied::Ignored(reason) => {
+                tracing::debug!(%reason, "an event was ignored");
+                None
             }
-        }
-        self.changed(&changes);
-        Ok(applied)
+            Applied::Unknown => {
+                tracing::warn!(
+                    "an event of an unknown job was ignored: does another store share this broker's prefix?"
+                );
+                None
+            }
+        };
+        self.lanes.changed(&applied.into_iter().filter_map(change).collect::<Vec<_>>());
+        // Also where nothing changed: an earlier try may have been stored without an answer, and nobody was woken then.
+        jobs.into_iter().for_each(|job| self.wake.changed(job));
+        Ok(())
     }
 
     /// Tells of changes that the store made by itself.
     pub fn changed(&self, changes: &[Change]) {
         self.lanes.changed(changes);
         for Change { job, .. } in changes {
-            self.wake.changed(job.id, job.seq);
+            self.wake.changed(job.id);
         }
     }
 }

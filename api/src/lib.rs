@@ -18,6 +18,7 @@ mod serve;
 
 pub mod catalog;
 pub mod dispatch;
+pub mod hearing;
 pub mod journal;
 pub mod lanes;
 pub mod pulse;

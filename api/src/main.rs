@@ -46,6 +46,5 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     };
     let broker = AmqpBroker::connect(url, "buzzer-api");
     let line = BrokerLine { broker, topology: settings.broker.topology(), durable: true };
-    App::start(settings.api, line, Arc::new(SystemClock), shutdown).await?.stopped().await;
-    Ok(())
+    Ok(App::start(settings.api, line, Arc::new(SystemClock), shutdown).await?.stopped().await?)
 }

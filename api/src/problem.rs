@@ -31,10 +31,14 @@ pub enum ApiError {
     BadCursor,
     #[error("Send the body as `Content-Type: application/json`{}.", .0.as_ref().map(|found| format!(", not {found}")).unwrap_or_default())]
     WrongMediaType(Option<String>),
+    #[error("Send the body as it is: `Content-Encoding: {0}` is not taken.")]
+    WrongEncoding(String),
     #[error("The body has more than {limit} bytes, the most that is taken here.")]
     TooLarge { limit: usize },
     #[error("The body could not be read: {0}")]
     Interrupted(String),
+    #[error("The body did not arrive within {0} seconds.")]
+    BodyTimeout(u64),
     #[error("{}", .0.first().map_or("", |first| first.detail.as_str()))]
     InvalidRequest(Vec<Violation>),
     #[error("The input does not fit the schema of {kind}: see `errors`.")]
@@ -53,7 +57,10 @@ pub enum ApiError {
     NoSuchPath(String),
     #[error("This path does not take {0}.")]
     WrongMethod(String),
-    #[error("The request cannot be stored now. It was not accepted; try again.")]
+    #[error(
+        "The store does not answer now. If this was a submission, it may have been accepted all the same: with an \
+         `Idempotency-Key`, sending it again is safe."
+    )]
     StoreUnavailable(#[source] StoreError),
     #[error("Something went wrong here. The log of the API tells more.")]
     Internal(String),
@@ -115,10 +122,14 @@ problem_types! {
         "A cursor comes from `next` of the page before and is passed on unchanged. Leave it out to begin with the newest.";
     WRONG_MEDIA_TYPE "wrong-media-type" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "Wrong media type",
         "Bodies are JSON: say so with `Content-Type: application/json`. With curl: `-H 'content-type: application/json'` or `--json`.";
+    WRONG_ENCODING "wrong-encoding" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "The body is encoded",
+        "Bodies are read as they are: send them without `Content-Encoding`. Nothing was stored.";
     TOO_LARGE "too-large" Some(StatusCode::PAYLOAD_TOO_LARGE), "The body is too large",
         "`limit` is the most bytes that are taken; the operator sets it with `BUZZER_MAX_BODY`. Nothing was stored.";
     INTERRUPTED "interrupted" Some(StatusCode::BAD_REQUEST), "The body did not arrive",
         "The connection ended before the body did, or its encoding is broken. Nothing was stored; send it again.";
+    BODY_TIMEOUT "body-timeout" Some(StatusCode::REQUEST_TIMEOUT), "The body took too long",
+        "The body did not arrive in time. Nothing was stored; send it again.";
     INVALID_REQUEST "invalid-request" Some(StatusCode::UNPROCESSABLE_ENTITY), "The request is not valid",
         "The body is JSON, but has an unknown field or a value that is not allowed. `errors` names each place by a JSON Pointer. Nothing was stored.";
     INVALID_INPUT "invalid-input" Some(StatusCode::UNPROCESSABLE_ENTITY), "The input does not fit its kind",
@@ -138,7 +149,7 @@ problem_types! {
     WRONG_METHOD "wrong-method" Some(StatusCode::METHOD_NOT_ALLOWED), "Method not allowed",
         "The path exists, but does not take this method. The `Allow` header lists those that it takes.";
     STORE_UNAVAILABLE "store-unavailable" Some(StatusCode::SERVICE_UNAVAILABLE), "The store is not available",
-        "What you sent was not accepted, because it cannot be stored now: the disk may be full, or the database away. Try again after `Retry-After` seconds. What was accepted before is not touched.";
+        "The store does not answer now: the disk may be full, or the database away or slow. If this was a submission, it may have been accepted all the same: with an `Idempotency-Key`, sending it again is safe. Try again after `Retry-After` seconds. What was accepted before is not touched.";
     INTERNAL "internal" Some(StatusCode::INTERNAL_SERVER_ERROR), "A mistake in Buzzer",
         "This should not happen. The log of the API tells more; please report it.";
     TIMEOUT "timeout" None, "The run took too long",
@@ -162,8 +173,10 @@ impl ApiError {
             Self::BadId(_) => BAD_ID,
             Self::BadCursor => BAD_CURSOR,
             Self::WrongMediaType(_) => WRONG_MEDIA_TYPE,
+            Self::WrongEncoding(_) => WRONG_ENCODING,
             Self::TooLarge { .. } => TOO_LARGE,
             Self::Interrupted(_) => INTERRUPTED,
+            Self::BodyTimeout(_) => BODY_TIMEOUT,
             Self::InvalidRequest(_) => INVALID_REQUEST,
             Self::InvalidInput { .. } => INVALID_INPUT,
             Self::UnknownKind(..) => UNKNOWN_KIND,
@@ -213,7 +226,7 @@ impl From<&ApiError> for Problem {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match &self {
-            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was refused"),
+            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was not served"),
             Self::Internal(reason) => tracing::error!(%reason, "a request failed"),
             _ => {}
         }

@@ -1,31 +1,44 @@
 //! Takes what workers tell of themselves: which kinds they run, that they are alive, and what they hold.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buzzer_shared::broker::{Broker, Line, Receipts, Subscription};
+use buzzer_shared::broker::{Broker, DeclareError, Line, Receipts, Subscription};
+use buzzer_shared::kind::Kind;
 use buzzer_shared::message::{Announce, Beat, Control, Pulse};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
+use tokio::task::JoinSet;
 
 use crate::catalog::Catalog;
+use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
-use crate::lanes::Lanes;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, StoreError};
+
+/// A worker that is not known is asked for its kinds, but not with each of its beats: all workers hear the question.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// Consumes the pulse queue.
 #[derive(Debug)]
 pub struct Pulses {
     pub broker: Arc<dyn Broker>,
     pub topology: Topology,
-    pub store: Arc<dyn Store>,
     pub journal: Journal,
     pub catalog: Catalog,
-    pub lanes: Lanes,
+    pub hearing: Hearing,
     pub clock: Arc<dyn Clock>,
     /// How long a run may go without a beat.
     pub lease: Duration,
+}
+
+/// What is under way beside the listening.
+#[derive(Debug, Default)]
+struct Opening {
+    declared: JoinSet<(Kind, Result<(), DeclareError>)>,
+    kinds: HashSet<Kind>,
+    asked_at: Option<Time>,
 }
 
 impl Pulses {
@@ -36,60 +49,89 @@ impl Pulses {
             declare: Vec::new(),
             receipts: Receipts::Automatic,
         });
-        let mut line = self.broker.line();
+        let (mut line, mut attached) = (self.broker.line(), subscriber.attached());
         line.mark_changed();
+        let mut opening = Opening::default();
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
                 Ok(()) = line.changed() => {
                     let up = *line.borrow_and_update() == Line::Up;
                     if up {
-                        self.ask().await;
+                        self.ask(&mut opening).await;
                     }
                 }
+                Ok(()) = attached.changed() => {
+                    // It may have changed twice: then something was missed in between.
+                    self.hearing.note(false, self.clock.now());
+                    self.hearing.note(*attached.borrow_and_update(), self.clock.now());
+                }
+                Some(declared) = opening.declared.join_next() => self.opened(declared, &mut opening.kinds),
                 delivery = subscriber.next() => {
                     let Some(delivery) = delivery else { return };
                     match Pulse::read(&delivery.message) {
-                        Ok(pulse) => self.step(pulse).await,
+                        Ok(pulse) => self.step(pulse, &mut opening).await,
                         Err(reason) => tracing::warn!(%reason, "a pulse cannot be read; it is dropped"),
                     }
+                    self.hearing.note(*attached.borrow(), self.clock.now());
                 }
+                () = tokio::time::sleep(hearing::LOOK) => self.hearing.note(*attached.borrow(), self.clock.now()),
             }
         }
     }
 
-    async fn step(&self, pulse: Pulse) {
+    async fn step(&self, pulse: Pulse, opening: &mut Opening) {
         let taken = match pulse {
-            Pulse::Announce(announce) => self.announced(&announce).await,
-            Pulse::Beat(beat) => self.beaten(&beat).await,
+            Pulse::Announce(announce) => self.announced(&announce, opening).await,
+            Pulse::Beat(beat) => self.beaten(&beat, opening).await,
         };
         if let Err(error) = taken {
             tracing::warn!(%error, "a pulse cannot be stored; the next one will be");
         }
     }
 
-    /// Opens the queue of every kind that is announced.
-    async fn announced(&self, announce: &Announce) -> Result<(), StoreError> {
-        self.store.announce(announce, self.clock.now()).await?;
-        self.catalog.refresh(&*self.store, self.clock.now()).await?;
-        self.lanes.set_slots(&self.catalog.slots());
+    /// Opens the queue of every kind that is announced. Not waited for: a broker that is slow to make one queue must
+    /// not make us deaf for the beats of all workers.
+    async fn announced(&self, announce: &Announce, opening: &mut Opening) -> Result<(), StoreError> {
+        self.journal.store.announce(announce, self.clock.now()).await?;
+        self.look_around().await?;
         for spec in &announce.kinds {
-            match self.broker.declare(self.topology.requests(&spec.name)).await {
-                Ok(()) => self.lanes.open(&spec.name),
-                Err(error) => tracing::error!(job.kind = %spec.name, %error, "this kind has no queue"),
+            let kind = spec.name.clone();
+            if self.journal.lanes.is_open(&kind) || !opening.kinds.insert(kind.clone()) {
+                continue;
             }
+            let (broker, declarations) = (Arc::clone(&self.broker), self.topology.requests(&kind));
+            opening.declared.spawn(async move { (kind, broker.declare(declarations).await) });
         }
         Ok(())
     }
 
-    async fn beaten(&self, beat: &Beat) -> Result<(), StoreError> {
+    /// What is refused or away now is tried again with the next announcement.
+    fn opened(
+        &self,
+        declared: Result<(Kind, Result<(), DeclareError>), tokio::task::JoinError>,
+        kinds: &mut HashSet<Kind>,
+    ) {
+        match declared {
+            Ok((kind, Ok(()))) => {
+                kinds.remove(&kind);
+                self.journal.lanes.open(&kind);
+            }
+            Ok((kind, Err(error))) => {
+                kinds.remove(&kind);
+                tracing::error!(job.kind = %kind, %error, "this kind has no queue yet");
+            }
+            Err(panic) => tracing::error!(%panic, "a queue was not made"),
+        }
+    }
+
+    async fn beaten(&self, beat: &Beat, opening: &mut Opening) -> Result<(), StoreError> {
         let now = self.clock.now();
         if beat.leaving {
-            self.store.dismiss(Some(beat.worker), Time::from_millis(0)).await?;
-            self.catalog.refresh(&*self.store, now).await?;
-            self.lanes.set_slots(&self.catalog.slots());
-        } else if !self.store.beat(beat.worker, now).await? {
-            self.ask().await;
+            self.journal.store.dismiss(Some(beat.worker), Time::from_millis(0)).await?;
+            self.look_around().await?;
+        } else if !self.journal.store.beat(beat.worker, now).await? {
+            self.ask(opening).await;
         }
         if !beat.held.is_empty() {
             self.journal.apply(store::renewals(&beat.held, now + self.lease)).await?;
@@ -97,7 +139,18 @@ impl Pulses {
         Ok(())
     }
 
-    async fn ask(&self) {
+    async fn look_around(&self) -> Result<(), StoreError> {
+        self.catalog.refresh(&*self.journal.store, self.clock.now()).await?;
+        self.journal.lanes.set_slots(&self.catalog.slots());
+        Ok(())
+    }
+
+    async fn ask(&self, opening: &mut Opening) {
+        let now = self.clock.now();
+        if opening.asked_at.is_some_and(|at| now.since(at) < ASK_EVERY) {
+            return;
+        }
+        opening.asked_at = Some(now);
         if let Err(error) = self.broker.publish(self.topology.to_workers(), Control::Announce.to_message()).await {
             tracing::debug!(%error, "the workers could not be asked for their kinds");
         }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use buzzer_shared::broker::{Broker, Delivery, Receipts, Subscriber, Subscription};
 use buzzer_shared::message::Outcome;
 use buzzer_shared::shutdown::Shutdown;
-use buzzer_shared::time::{Clock, Time};
+use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
-use tokio::sync::watch;
 
+use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
 use crate::lifecycle::Event;
 use crate::store::{Happening, StoreError};
@@ -18,6 +18,8 @@ use crate::store::{Happening, StoreError};
 const PREFETCH: u16 = 1024;
 /// So many outcomes are stored in one transaction at most.
 const BATCH_MAX: usize = 256;
+/// How long to wait before a message is parked again.
+const PARK_RETRY: Duration = Duration::from_secs(2);
 /// How long to wait before the store is asked again.
 const STORE_RETRY: Duration = Duration::from_millis(500);
 
@@ -28,7 +30,7 @@ pub struct Replies {
     pub topology: Topology,
     pub journal: Journal,
     pub clock: Arc<dyn Clock>,
-    pub caught_up: CaughtUp,
+    pub hearing: Hearing,
 }
 
 impl Replies {
@@ -43,13 +45,15 @@ impl Replies {
             tokio::select! {
                 () = shutdown.requested() => break,
                 Ok(()) = attached.changed() => {
-                    let here = *attached.borrow_and_update();
-                    self.caught_up.note(here, self.clock.now());
+                    // It may have changed twice: then something was missed in between.
+                    self.hearing.note(false, self.clock.now());
+                    self.hearing.note(*attached.borrow_and_update(), self.clock.now());
                 }
                 first = subscriber.next() => {
                     let Some(first) = first else { break };
                     self.step(first, &mut subscriber, &shutdown).await;
                 }
+                () = tokio::time::sleep(hearing::LOOK) => self.hearing.note(*attached.borrow(), self.clock.now()),
             }
         }
         // Those that were taken and not stored come again to whoever consumes next.
@@ -59,18 +63,19 @@ impl Replies {
     /// Stores what is here, then acknowledges it.
     async fn step(&self, first: Delivery, subscriber: &mut Subscriber, shutdown: &Shutdown) {
         let batch = gather(first, subscriber);
-        let here = *subscriber.attached().borrow();
-        self.caught_up.note(here && batch.len() < BATCH_MAX, self.clock.now());
-        let outcomes = self.read(batch).await;
+        // After a full batch there is more.
+        let last = batch.len() < BATCH_MAX;
+        let outcomes = self.read(batch);
         self.settle(outcomes, shutdown).await;
+        self.hearing.note(last && *subscriber.attached().borrow(), self.clock.now());
     }
 
-    async fn read(&self, batch: Vec<Delivery>) -> Vec<Reported> {
+    fn read(&self, batch: Vec<Delivery>) -> Vec<Reported> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for delivery in batch {
             match Outcome::read(&delivery.message) {
                 Ok(outcome) => outcomes.push(Reported { happening: happening(outcome, fastrand::f64()), delivery }),
-                Err(reason) => self.park(delivery, &reason).await,
+                Err(reason) => self.park(delivery, &reason),
             }
         }
         outcomes
@@ -89,7 +94,7 @@ impl Replies {
                 }
                 Err(Unstored::Refused(reason)) => {
                     for reported in batch {
-                        self.park(reported.delivery, &reason).await;
+                        self.park(reported.delivery, &reason);
                     }
                 }
             }
@@ -102,7 +107,7 @@ impl Replies {
         let happenings: Vec<_> = batch.iter().map(|reported| reported.happening.clone()).collect();
         loop {
             match self.journal.apply(happenings.clone()).await {
-                Ok(_) => return Ok(()),
+                Ok(()) => return Ok(()),
                 Err(StoreError::Corrupt(reason)) => return Err(Unstored::Refused(reason)),
                 Err(error) => tracing::warn!(%error, "outcomes cannot be stored; they are held and tried again"),
             }
@@ -113,15 +118,20 @@ impl Replies {
         }
     }
 
-    /// Puts aside what nobody can use. Where that fails it stays unacknowledged, and comes again.
-    async fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display) {
+    /// Puts aside what nobody can use. While that fails it is tried again, and the message stays unacknowledged: so
+    /// there are at most as many of these as the prefetch allows.
+    fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display) {
         let Delivery { message, receipt, .. } = delivery;
         tracing::warn!(%reason, r#type = message.r#type, "a message on the replies queue is parked");
         let parked = message.parked(&self.topology.outcomes_queue(), reason);
-        match self.broker.publish(self.topology.parking(), parked).await {
-            Ok(()) => receipt.acknowledge(),
-            Err(error) => tracing::warn!(%error, "a message cannot be parked now"),
-        }
+        let (broker, route) = (Arc::clone(&self.broker), self.topology.parking());
+        tokio::spawn(async move {
+            while let Err(error) = broker.publish(route.clone(), parked.clone()).await {
+                tracing::warn!(%error, "a message cannot be parked; trying again");
+                tokio::time::sleep(PARK_RETRY).await;
+            }
+            receipt.acknowledge();
+        });
     }
 }
 
@@ -154,49 +164,4 @@ fn happening(outcome: Outcome, chance: f64) -> Happening {
     let Outcome { run, worker, started_at, result } = outcome;
     let event = Event::Finished { dispatch: run.dispatch, worker, started_at, result, chance };
     Happening { job: run.job, event }
-}
-
-/// Since when this replica has read every outcome there is. Before that, silence says nothing about a run: its outcome
-/// may wait in the queue. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct CaughtUp(watch::Sender<Option<Time>>);
-
-impl Default for CaughtUp {
-    fn default() -> Self {
-        Self(watch::Sender::new(None))
-    }
-}
-
-impl CaughtUp {
-    fn note(&self, caught_up: bool, now: Time) {
-        self.0.send_if_modified(|since| {
-            let changed = since.is_some() != caught_up;
-            if changed {
-                *since = caught_up.then_some(now);
-            }
-            changed
-        });
-    }
-
-    /// Whether it has been so for this long.
-    pub fn for_at_least(&self, length: Duration, now: Time) -> bool {
-        self.0.borrow().is_some_and(|since| now.since(since) >= length)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn caught_up_counts_from_the_moment_it_began() {
-        let caught_up = CaughtUp::default();
-        assert!(!caught_up.for_at_least(Duration::ZERO, Time::from_millis(0)));
-        caught_up.note(true, Time::from_millis(1000));
-        caught_up.note(true, Time::from_millis(5000));
-        assert!(caught_up.for_at_least(Duration::from_secs(4), Time::from_millis(5000)));
-        caught_up.note(false, Time::from_millis(6000));
-        caught_up.note(true, Time::from_millis(7000));
-        assert!(!caught_up.for_at_least(Duration::from_secs(1), Time::from_millis(7999)));
-    }
 }

@@ -59,6 +59,9 @@ impl Signals {
                 Err(reason) => tracing::warn!(%reason, "a signal cannot be read; it is dropped"),
             }
         }
+        if happenings.is_empty() {
+            return;
+        }
         if let Err(error) = self.journal.apply(happenings).await {
             tracing::warn!(%error, "signals cannot be stored; they are dropped");
         }

@@ -8,10 +8,9 @@ use buzzer_shared::time::Clock;
 
 use crate::catalog::Catalog;
 use crate::config::Leases;
+use crate::hearing::Hearing;
 use crate::journal::Journal;
-use crate::lanes::Lanes;
-use crate::replies::CaughtUp;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, StoreError};
 
 /// How late a job that is due may be noticed.
 const DUE_EVERY: Duration = Duration::from_millis(200);
@@ -28,11 +27,10 @@ const FORGET_WORKERS: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug)]
 pub struct Sweeper {
-    pub store: Arc<dyn Store>,
     pub journal: Journal,
-    pub lanes: Lanes,
     pub catalog: Catalog,
-    pub caught_up: CaughtUp,
+    /// Outcomes, and beats: a run lives on both.
+    pub hearing: [Hearing; 2],
     pub leases: Leases,
     /// How long jobs are kept after they are done.
     pub keep: Duration,
@@ -67,7 +65,7 @@ impl Sweeper {
     /// Sends jobs on whose time has come.
     pub async fn wake_due(&self) -> Result<(), StoreError> {
         loop {
-            let changes = self.store.wake_due(self.clock.now(), STEP).await?;
+            let changes = self.journal.store.wake_due(self.clock.now(), STEP).await?;
             self.journal.changed(&changes);
             if changes.len() < STEP {
                 return Ok(());
@@ -75,15 +73,15 @@ impl Sweeper {
         }
     }
 
-    /// Takes back jobs whose lease has ended, but not before this replica has read every outcome for one whole lease:
-    /// until then silence may be its own.
+    /// Takes back jobs whose lease has ended, but not before this replica has heard every outcome and beat for one whole
+    /// lease: until then silence may be its own.
     pub async fn end_leases(&self) -> Result<(), StoreError> {
-        let lease = self.leases.claim_lease.as_duration();
-        if !self.caught_up.for_at_least(lease, self.clock.now()) {
+        let (lease, now) = (self.leases.claim_lease.as_duration(), self.clock.now());
+        if !self.hearing.iter().all(|hearing| hearing.for_at_least(lease, now)) {
             return Ok(());
         }
         loop {
-            let changes = self.store.end_leases(self.clock.now(), STEP).await?;
+            let changes = self.journal.store.end_leases(self.clock.now(), STEP).await?;
             for Change { job, .. } in &changes {
                 tracing::debug!(job.id = %job.id, dispatch = job.dispatch, "the lease of a job ended");
             }
@@ -99,18 +97,18 @@ impl Sweeper {
 
     /// Learns what other replicas have learned, and which workers have gone silent.
     async fn look_around(&self) -> Result<(), StoreError> {
-        self.catalog.refresh(&*self.store, self.clock.now()).await?;
-        self.lanes.set_slots(&self.catalog.slots());
-        self.lanes.reconcile(&self.store.out().await?);
+        self.catalog.refresh(&*self.journal.store, self.clock.now()).await?;
+        self.journal.lanes.set_slots(&self.catalog.slots());
+        self.journal.lanes.reconcile(&self.journal.store.out().await?);
         Ok(())
     }
 
     /// Deletes in small steps, each a transaction of its own, so that submissions pass between them.
     async fn forget(&self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        self.store.dismiss(None, now - FORGET_WORKERS).await?;
+        self.journal.store.dismiss(None, now - FORGET_WORKERS).await?;
         for _ in 0..FORGET_STEPS {
-            let forgotten = self.store.forget(now - self.keep, now - KEEP_KEYS.max(self.keep), STEP).await?;
+            let forgotten = self.journal.store.forget(now - self.keep, now - KEEP_KEYS.max(self.keep), STEP).await?;
             if forgotten < STEP {
                 break;
             }

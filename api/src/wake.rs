@@ -11,32 +11,32 @@ use tokio::sync::watch;
 
 /// Who waits for which job. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Wake(Arc<Mutex<HashMap<JobId, watch::Sender<u32>>>>);
+pub struct Wake(Arc<Mutex<HashMap<JobId, watch::Sender<()>>>>);
 
 /// Interest in one job. Forgotten when dropped.
 #[derive(Debug)]
 pub struct Listener {
     job: JobId,
-    seq: watch::Receiver<u32>,
+    woken: watch::Receiver<()>,
     wake: Wake,
 }
 
 impl Wake {
     /// Registers interest in a job. Wake-ups from now on are heard, also before the first wait.
     pub fn listen(&self, job: JobId) -> Listener {
-        let seq = self.waiting().entry(job).or_insert_with(|| watch::Sender::new(0)).subscribe();
-        Listener { job, seq, wake: self.clone() }
+        let woken = self.waiting().entry(job).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Listener { job, woken, wake: self.clone() }
     }
 
-    /// Wakes those who wait for `job`, whose log is now at `seq`.
-    pub fn changed(&self, job: JobId, seq: u32) {
+    /// Wakes those who wait for `job`.
+    pub fn changed(&self, job: JobId) {
         if let Some(sender) = self.waiting().get(&job) {
-            sender.send_replace(seq);
+            sender.send_replace(());
         }
     }
 
     /// The map is whole after every operation, so a panic elsewhere cannot have left it broken.
-    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<u32>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -50,7 +50,7 @@ impl Listener {
     /// Ends at the next wake-up; at once if there was one since the last call.
     pub async fn woken(&mut self) {
         // The sender lives as long as this listener: it cannot be closed.
-        let _ = self.seq.changed().await;
+        let _ = self.woken.changed().await;
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
         let wake = Wake::default();
         let job = JobId::new(Time::from_millis(1));
         let mut listener = wake.listen(job);
-        wake.changed(job, 1);
+        wake.changed(job);
         listener.woken().await;
         assert!(listener.woken().now_or_never().is_none());
     }

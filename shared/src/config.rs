@@ -126,7 +126,11 @@ impl FromStr for ByteSize {
 #[error("{0:?} is not a size, like 1MiB, 512KiB or 100000")]
 pub struct InvalidByteSize(String);
 
-fn prefix(text: &str) -> Result<String, String> {
+/// Reads a prefix: 1 to 50 characters that names on RabbitMQ may have.
+///
+/// # Errors
+/// Any other text; the error says what is allowed.
+pub fn prefix(text: &str) -> Result<String, String> {
     let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-' | b'.');
     if !text.is_empty() && text.len() <= 50 && text.bytes().all(good) {
         Ok(text.into())

@@ -30,6 +30,9 @@ impl JobId {
 
     /// When the job was accepted, as its id says. `None` for a UUID of another version.
     pub fn accepted_at(&self) -> Option<Time> {
+        if self.0.get_version_num() != 7 {
+            return None;
+        }
         let (seconds, nanos) = self.0.get_timestamp()?.to_unix();
         let seconds = i64::try_from(seconds).ok()?;
         Some(Time::from_millis(seconds * 1000 + i64::from(nanos / 1_000_000)))
@@ -170,6 +173,12 @@ mod tests {
     fn a_job_id_knows_its_millisecond() {
         let now = Time::from_millis(1_795_000_000_123);
         assert_eq!(JobId::new(now).accepted_at(), Some(now));
+    }
+
+    #[test]
+    fn an_id_of_another_version_tells_no_time() {
+        let version_1: JobId = "c232ab00-9414-11ec-b3c8-9f6bdeced846".parse().unwrap();
+        assert_eq!(version_1.accepted_at(), None);
     }
 
     #[test]

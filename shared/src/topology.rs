@@ -72,6 +72,8 @@ const REQUESTS_MAX: i64 = 100_000;
 /// RabbitMQ drops a message that came back more often. Far above what the API allows; never unlimited, since a limit
 /// of -1 makes 3.10 drop a message at its first return.
 const DELIVERY_LIMIT: i64 = 20;
+/// Nobody consumes the parking queue, but people look into it and put back what they saw.
+const LOOKS: i64 = 1_000_000;
 /// How long a delivery may stay unacknowledged: RabbitMQ's own default, said outright since nodes differ.
 const CONSUMER_TIMEOUT_MS: i64 = 1_800_000;
 
@@ -93,7 +95,7 @@ impl Topology {
             self.exchange("replies", ExchangeType::Direct),
             self.exchange("control", ExchangeType::Fanout),
             self.exchange("parking", ExchangeType::Fanout),
-            queue(self.parking_queue(), QueueType::Quorum, vec![("x-delivery-limit", Int(DELIVERY_LIMIT))]),
+            queue(self.parking_queue(), QueueType::Quorum, vec![("x-delivery-limit", Int(LOOKS))]),
             bind(self.parking_queue(), self.parking()),
             queue(self.outcomes_queue(), QueueType::Quorum, replies),
             bind(self.outcomes_queue(), self.outcome()),

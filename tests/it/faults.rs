@@ -220,6 +220,32 @@ async fn p2_a_frozen_worker_that_wakes_up_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p2_an_api_that_was_frozen_takes_nothing_for_lost() {
+    let outside = Outside::on(RabbitNode::shared().await);
+    let mut api = outside.api(API).await;
+    let _worker = outside.worker(WORKER);
+    api.knows("demo.sleep").await;
+    let client = api.client();
+    let mut ledger = Ledger::default();
+    // Long enough that leases may be ended at all.
+    let mut pace = tokio::time::interval(Duration::from_millis(500));
+    for _ in 0..12 {
+        pace.tick().await;
+        ledger.submit(&client, "demo.sleep", 1, |_| json!({ "seconds": 0.1 })).await;
+    }
+    ledger.submit(&client, "demo.sleep", 20, |_| json!({ "seconds": 2.0 })).await;
+    api.process().pause();
+    // Beyond both leases; the outcomes come meanwhile.
+    for _ in 0..18 {
+        pace.tick().await;
+    }
+    api.process().resume();
+    ledger.audit(&client, |_, _| true).await;
+    let log = api.process().log();
+    assert!(!log.contains("leases ended"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p11_workers_are_asked_to_stop_in_mid_run() {
     let outside = Outside::on(RabbitNode::shared().await);
     let api = outside.api(API).await;

@@ -7,6 +7,8 @@ use buzzer_tests::inside::{Answer, Inside, MAX_BODY};
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 #[tokio::test]
@@ -102,9 +104,12 @@ async fn an_etag_spares_what_is_known() {
     let buzzer = Inside::start().await;
     let job = buzzer.run("echo", r#"{"input": 1}"#).await;
     let this = job["links"]["self"].as_str().unwrap();
-    let known = buzzer.request(Method::GET, this).header("if-none-match", format!("W/\"{}\"", job["seq"]));
-    let answer = buzzer.send(known).await;
-    assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NOT_MODIFIED, ""));
+    let seq = &job["seq"];
+    for tag in [format!("W/\"{seq}\""), format!("\"{seq}\""), format!("\"x\", W/\"{seq}\""), "*".into()] {
+        let answer = buzzer.send(buzzer.request(Method::GET, this).header("if-none-match", &tag)).await;
+        assert_eq!((answer.status, answer.text.as_str()), (StatusCode::NOT_MODIFIED, ""), "{tag}");
+        assert_eq!(answer.header("cache-control"), "private, no-cache");
+    }
     let other = buzzer.request(Method::GET, this).header("if-none-match", "W/\"1\"");
     assert_eq!(buzzer.send(other).await.status, StatusCode::OK);
 }
@@ -122,16 +127,100 @@ async fn p4_the_same_key_is_the_same_job() {
 
     for (body, kind) in [(r#"{"input": 2}"#, "echo"), (r#"{"input": 1}"#, "demo.fail")] {
         let answer = submit(body, kind).await;
-        if kind == "echo" {
-            is_problem(&answer, 422, "key-reused");
-        } else {
-            is_problem(&answer, 422, "invalid-input");
-        }
+        is_problem(&answer, 422, "key-reused");
     }
     let waited = buzzer.submission("echo", r#"{"input": 1}"#).header("idempotency-key", "order-7");
     let waited = buzzer.send(waited.header("prefer", "wait=30")).await;
     assert_eq!((waited.status, waited.json()["id"].clone()), (StatusCode::OK, first));
     assert_eq!(buzzer.count().await, 1);
+}
+
+#[tokio::test]
+async fn p4_a_key_answers_although_its_kind_became_stricter() {
+    let mut buzzer = Inside::start().await;
+    let body = r#"{"input": 1, "timeout": "2s"}"#;
+    let keyed =
+        |buzzer: &Inside| buzzer.submission("echo", body).header("idempotency-key", "k").header("prefer", "wait=30");
+    let first = buzzer.send(keyed(&buzzer)).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    let short = HandlerOptions::new().timeout(Duration::from_secs(1));
+    let echo = async |_: JobContext, input: Value| -> Result<Value, JobError> { Ok(input) };
+    buzzer.stop_workers().await;
+    buzzer.work(Worker::builder().handler_with("echo", short, echo)).await;
+    let fresh = buzzer.submit("echo", body).await;
+    is_problem(&fresh, 422, "invalid-request");
+    let again = buzzer.send(keyed(&buzzer)).await;
+    assert_eq!((again.status, again.json()), (StatusCode::OK, first.json()));
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_up_does_not_hold_up_its_job() {
+    let buzzer = Inside::start().await;
+    let body = r#"{"input": 1}"#;
+    let address = address(&buzzer);
+    for n in 0..100 {
+        let mut client = TcpStream::connect(&address).await.unwrap();
+        let request = format!(
+            "POST /v1/jobs/echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nidempotency-key: gone-{n}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+    }
+    // A job that was stored and not sent would wait for the end of its claim, 30 seconds.
+    let again = (0..100).map(|n| {
+        let request = buzzer.submission("echo", body).header("idempotency-key", format!("gone-{n}"));
+        buzzer.send(request.header("prefer", "wait=15"))
+    });
+    for answer in futures_util::future::join_all(again).await {
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    }
+}
+
+#[tokio::test]
+async fn who_waits_is_answered_when_the_process_stops() {
+    let mut buzzer = Inside::start().await;
+    buzzer.stop_workers().await;
+    let job = buzzer.submit("echo", r#"{"input": 1}"#).await.json();
+    let mut client = TcpStream::connect(address(&buzzer)).await.unwrap();
+    let this = job["links"]["self"].as_str().unwrap();
+    let requests = format!("GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET {this}?wait=60 HTTP/1.1\r\nhost: x\r\n\r\n");
+    client.write_all(requests.as_bytes()).await.unwrap();
+    // Once the first is answered, the second is being served.
+    let mut answers = vec![0; 4096];
+    let first = client.read(&mut answers).await.unwrap();
+    assert!(answers.starts_with(b"HTTP/1.1 200"), "{first}");
+    let _buzzer = buzzer.restart().await;
+    answers.truncate(first);
+    client.read_to_end(&mut answers).await.unwrap();
+    let answers = String::from_utf8(answers).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200").count(), 2, "{answers}");
+    assert!(answers.contains(job["id"].as_str().unwrap()), "{answers}");
+}
+
+#[tokio::test]
+async fn methods_are_what_http_says_they_are() {
+    let buzzer = Inside::start().await;
+    let job = buzzer.run("echo", r#"{"input": 1}"#).await;
+    let this = job["links"]["self"].as_str().unwrap();
+    let wrong = buzzer.send(buzzer.request(Method::DELETE, "/v1/jobs")).await;
+    is_problem(&wrong, 405, "wrong-method");
+    assert!(wrong.header("allow").contains("GET"), "{:?}", wrong.headers);
+    let (get, head) = (buzzer.get(this).await, buzzer.send(buzzer.request(Method::HEAD, this)).await);
+    assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
+    for name in ["etag", "content-type", "content-length"] {
+        assert_eq!(head.header(name), get.header(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn media_types_are_read_without_regard_to_case() {
+    let buzzer = Inside::start().await;
+    for media_type in ["Application/JSON; charset=utf-8", "application/vnd.x+JSON", "APPLICATION/x+json"] {
+        let request = buzzer.request(Method::POST, "/v1/jobs/echo").header("content-type", media_type);
+        let request = request.header("content-encoding", "identity").body(r#"{"input": 1}"#);
+        assert_eq!(buzzer.send(request).await.status, StatusCode::ACCEPTED, "{media_type}");
+    }
 }
 
 #[tokio::test]
@@ -144,6 +233,12 @@ async fn what_cannot_be_read_or_is_refused_is_a_problem_and_nothing_is_stored() 
         (buzzer.submission("echo", "{\"input\": 1} x"), 400, "broken-json"),
         (buzzer.submission("echo", ""), 400, "broken-json"),
         (buzzer.submission("echo", "[]"), 422, "invalid-request"),
+        (buzzer.submission("echo", "[1]"), 422, "invalid-request"),
+        (buzzer.submission("echo", r#"{"input": 1, "retry": [3]}"#), 422, "invalid-request"),
+        (buzzer.submission("echo", r#"{"input": 1, "delay": "87601h"}"#), 422, "invalid-request"),
+        (buzzer.submission("echo", r#"{"input": 1, "expires": "3651d"}"#), 422, "invalid-request"),
+        (buzzer.submission("echo", r#"{"input": 1, "run_at": "9999-12-30T00:00:00Z"}"#), 422, "invalid-request"),
+        (buzzer.submission("echo", r#"{"input": 1, "timeout": "500us"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "colour": "red"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "delay": "soon"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "delay": 5}"#), 422, "invalid-request"),
@@ -168,6 +263,7 @@ async fn what_cannot_be_read_or_is_refused_is_a_problem_and_nothing_is_stored() 
             415,
             "wrong-media-type",
         ),
+        (buzzer.submission("echo", good).header("content-encoding", "gzip"), 415, "wrong-encoding"),
         (buzzer.request(Method::PUT, "/v1/jobs/echo"), 405, "wrong-method"),
         (buzzer.request(Method::GET, "/v1/jobs/not-an-id"), 400, "bad-id"),
         (buzzer.request(Method::GET, "/v1/jobs/not-an-id/result"), 400, "bad-id"),
@@ -206,6 +302,10 @@ async fn a_problem_names_the_place_and_the_way_out() {
     assert_eq!(invalid["errors"][0]["pointer"], "/input/seconds", "{invalid}");
     let bad = buzzer.submit("echo", r#"{"input": 1, "retry": {"backoff": "x"}}"#).await.json();
     assert_eq!(bad["errors"][0]["pointer"], "/retry/backoff", "{bad}");
+    let far = buzzer.submit("echo", r#"{"input": 1, "run_at": "9999-12-30T00:00:00Z"}"#).await.json();
+    assert_eq!(far["errors"][0]["pointer"], "/run_at", "{far}");
+    let list = buzzer.submit("echo", r#"{"input": 1, "retry": [3]}"#).await.json();
+    assert_eq!(list["errors"][0]["pointer"], "/retry", "{list}");
     let field = buzzer.submit("echo", r#"{"input": 1, "colour": "red"}"#).await.json();
     assert!(field["errors"][0]["detail"].as_str().unwrap().contains("colour"), "{field}");
     let large = buzzer.submit("echo", &format!("{{\"input\": \"{}\"}}", "x".repeat(MAX_BODY))).await.json();
@@ -264,6 +364,8 @@ async fn jobs_are_listed_newest_first_with_filters_and_a_cursor() {
     assert_eq!(ids(&buzzer.get("/v1/jobs?tag=odd:1").await.json()).len(), 3);
     assert_eq!(ids(&buzzer.get("/v1/jobs?state=failed").await.json()).len(), 1);
     assert_eq!(ids(&buzzer.get("/v1/jobs?kind=echo&state=succeeded&tag=n:4").await.json()).len(), 1);
+    assert_eq!(ids(&buzzer.get("/v1/jobs?state=&kind=&tag=&cursor=&limit=").await.json()), whole);
+    assert!(ids(&buzzer.get("/v1/jobs?tag=n:=").await.json()).is_empty(), "a value may end like a name");
     let listed = buzzer.get("/v1/jobs?limit=1").await.json();
     assert!(listed["items"][0].get("input").is_none() && listed["items"][0].get("output").is_none());
 }
@@ -421,6 +523,11 @@ async fn kinds_workers_health_and_document_tell_what_is_there() {
     for path in ["/v1/jobs", "/v1/jobs/{job}", "/v1/jobs/echo", "/v1/jobs/demo.sleep", "/v1/stats", "/readyz"] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
+}
+
+fn address(buzzer: &Inside) -> String {
+    let request = buzzer.request(Method::GET, "/").build().unwrap();
+    format!("127.0.0.1:{}", request.url().port().unwrap())
 }
 
 fn is_problem(answer: &Answer, status: u16, slug: &str) {

@@ -9,3 +9,4 @@ mod http;
 mod outside;
 mod readme;
 mod walls;
+mod wire;

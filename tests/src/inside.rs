@@ -83,7 +83,15 @@ impl Inside {
         let app = App::start(config, line, clock, shutdown.clone()).await.expect("the API starts");
         let base = format!("http://{}", app.address());
         let client = reqwest::Client::builder().timeout(Duration::from_secs(90)).no_proxy().build().expect("a client");
-        Self { base, client, broker, shutdown, app: tokio::spawn(app.stopped()), workers: Vec::new(), folder }
+        Self {
+            base,
+            client,
+            broker,
+            shutdown,
+            app: tokio::spawn(async move { app.stopped().await.expect("the API stops in order") }),
+            workers: Vec::new(),
+            folder,
+        }
     }
 
     /// Adds a worker. Answers once its kinds are known and can go out.
@@ -127,6 +135,11 @@ impl Inside {
         Self::start_in(self.folder).await
     }
 
+    /// The broker, to speak past the API.
+    pub fn broker(&self) -> &dyn Broker {
+        &*self.broker
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
     }
@@ -164,6 +177,7 @@ impl Inside {
     }
 }
 
-fn topology() -> Topology {
+/// The names on its broker.
+pub fn topology() -> Topology {
     Topology::new("buzzer")
 }

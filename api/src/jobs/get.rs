@@ -5,7 +5,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use buzzer_shared::id::{JobId, Tenant};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -17,7 +16,6 @@ use crate::lifecycle::{Job, Phase};
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::store::JobWithContent;
-use crate::wake::Listener;
 
 /// A client that asks again after this is neither late nor a burden.
 const ASK_AGAIN: &str = "1";
@@ -65,7 +63,7 @@ pub(super) async fn get(
     let id = path.id()?;
     let wait_for = Duration::from_secs(query.wait.unwrap_or(0)).min(WAIT_MAX);
     let until = query.after.map_or(Until::Done, Until::After);
-    let (job, content) = wait(&state, &caller.tenant, state.wake.listen(id), until, wait_for).await?;
+    let (job, content) = wait(&state, &caller.tenant, id, until, wait_for).await?;
     if is_known(&request, &job) {
         return Ok((StatusCode::NOT_MODIFIED, headers(&job)).into_response());
     }
@@ -81,22 +79,32 @@ pub(super) async fn get(
 pub(super) async fn wait(
     state: &AppState,
     tenant: &Tenant,
-    mut listener: Listener,
+    id: JobId,
     until: Until,
     wait_for: Duration,
 ) -> Result<(Job, Content), ApiError> {
-    let deadline = tokio::time::Instant::now() + wait_for;
-    let mut last_look = wait_for.is_zero();
-    loop {
-        let (job, content) = read(state, tenant, listener.job()).await?;
-        if last_look || is_there(&job, until) {
-            return Ok((job, content));
-        }
+    if !wait_for.is_zero() {
         tokio::select! {
-            () = listener.woken() => {}
-            () = tokio::time::sleep_until(deadline) => last_look = true,
-            () = state.shutdown.requested() => last_look = true,
+            there = is_as_far(state, tenant, id, until) => there?,
+            () = tokio::time::sleep(wait_for) => {}
+            () = state.shutdown.requested() => {}
         }
+    }
+    match state.store.job_with_content(tenant, id).await? {
+        Some(JobWithContent { job, input, output }) => Ok((job, Content { input, output })),
+        None => Err(missing(state, id)),
+    }
+}
+
+/// Ends once the job is there. Its input and output, which may be large, are not read for that.
+async fn is_as_far(state: &AppState, tenant: &Tenant, id: JobId, until: Until) -> Result<(), ApiError> {
+    let mut listener = state.wake.listen(id);
+    loop {
+        let job = state.store.job(tenant, id).await?.ok_or_else(|| missing(state, id))?;
+        if is_there(&job, until) {
+            return Ok(());
+        }
+        listener.woken().await;
     }
 }
 
@@ -105,13 +113,6 @@ fn is_there(job: &Job, until: Until) -> bool {
     match until {
         Until::Done => done,
         Until::After(seq) => done || job.seq > seq,
-    }
-}
-
-async fn read(state: &AppState, tenant: &Tenant, id: JobId) -> Result<(Job, Content), ApiError> {
-    match state.store.job_with_content(tenant, id).await? {
-        Some(JobWithContent { job, input, output }) => Ok((job, Content { input, output })),
-        None => Err(missing(state, id)),
     }
 }
 
@@ -124,22 +125,14 @@ pub(super) fn missing(state: &AppState, id: JobId) -> ApiError {
     }
 }
 
-/// What belongs to a job that was just submitted: its input is at hand, and it has no output, unless it is an earlier
-/// one under the same key.
-pub(super) async fn content_of(state: &AppState, job: &Job, input: Bytes) -> Result<Content, ApiError> {
-    if job.phase.state().is_done() {
-        return read(state, &job.tenant, job.id).await.map(|(_, content)| content);
-    }
-    Ok(Content { input, output: None })
-}
-
 /// `ETag`, and `Retry-After` while the job is not done.
 pub(super) fn headers(job: &Job) -> HeaderMap {
     let mut headers = HeaderMap::new();
     if let Ok(etag) = HeaderValue::from_str(&etag(job)) {
         headers.insert(header::ETAG, etag);
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // A cache may keep it, but must ask with the `ETag` before each use.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     if !job.phase.state().is_done() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static(ASK_AGAIN));
     }
@@ -150,8 +143,12 @@ fn etag(job: &Job) -> String {
     format!("W/\"{}\"", job.seq)
 }
 
+/// Compares weakly, as `If-None-Match` does: with or without `W/` it is the same (RFC 9110, 13.1.2).
 fn is_known(request: &HeaderMap, job: &Job) -> bool {
-    let etag = etag(job);
+    let etag = format!("\"{}\"", job.seq);
     let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|value| value.split(',')).any(|known| known.trim() == etag || known.trim() == "*")
+    known
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag)
 }

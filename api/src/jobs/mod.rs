@@ -1,9 +1,12 @@
-//! Jobs over HTTP: a file for each endpoint.
+//! Jobs over HTTP: a file for each endpoint, and for what they read and show.
 
 mod get;
 mod list;
 mod result;
 mod submit;
+
+mod headers;
+mod order;
 mod view;
 
 use aide::axum::ApiRouter;

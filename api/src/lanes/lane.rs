@@ -18,6 +18,8 @@ pub(super) struct Lane {
     pub out: usize,
     /// Whether the store may hold jobs that wait for their turn. While it does, no newcomer passes them.
     pub backlog: bool,
+    /// Whether somebody came to wait since the store was last asked.
+    newcomers: bool,
     completions: Rate,
     rests_until: Option<Time>,
 }
@@ -54,6 +56,24 @@ impl Lane {
         if done {
             self.completions.count(now);
         }
+    }
+
+    /// A job waits in the store for its turn.
+    pub fn waits(&mut self) {
+        self.backlog = true;
+        self.newcomers = true;
+    }
+
+    /// The store is asked now: how many may come.
+    pub fn ask(&mut self, now: Time) -> usize {
+        self.newcomers = false;
+        self.room(now)
+    }
+
+    /// The store gave `claimed` jobs of `asked`. Fewer means that no other waits, but for who came meanwhile.
+    pub fn claimed(&mut self, claimed: usize, asked: usize) {
+        self.out += claimed;
+        self.backlog = claimed == asked || self.newcomers;
     }
 
     pub fn rest(&mut self, now: Time) {
@@ -134,6 +154,19 @@ mod tests {
         lane.backlog = false;
         assert!(lane.reserve(Time::from_millis(0)));
         assert_eq!(lane.out, 1);
+    }
+
+    #[test]
+    fn who_comes_while_the_store_is_asked_is_not_forgotten() {
+        let mut lane = open_lane(8);
+        lane.waits();
+        let asked = lane.ask(Time::from_millis(0));
+        lane.waits();
+        lane.claimed(1, asked);
+        assert!(lane.is_hungry(Time::from_millis(0)));
+        let asked = lane.ask(Time::from_millis(0));
+        lane.claimed(1, asked);
+        assert!(!lane.is_hungry(Time::from_millis(0)));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Lanes {
     /// A job of this kind waits in the store for its turn.
     pub fn waiting(&self, kind: &Kind) {
         if let Some(lane) = self.all().get_mut(kind) {
-            lane.backlog = true;
+            lane.waits();
         }
         self.0.hungry.notify_one();
     }
@@ -71,7 +71,9 @@ impl Lanes {
                 (false, Some(_)) => lane.out += 1,
                 _ => {}
             }
-            lane.backlog |= job.phase == Phase::Ready;
+            if job.phase == Phase::Ready {
+                lane.waits();
+            }
             hungry |= lane.is_hungry(now);
         }
         if hungry {
@@ -100,7 +102,7 @@ impl Lanes {
         let lane = lanes.entry(kind.clone()).or_default();
         if !lane.open {
             lane.open = true;
-            lane.backlog = true;
+            lane.waits();
         }
         drop(lanes);
         self.0.hungry.notify_one();
@@ -114,8 +116,7 @@ impl Lanes {
         }
     }
 
-    /// Corrects the count of what is out by the store's, which knows what other replicas and earlier processes did;
-    /// and lets every lane look into the store again.
+    /// Corrects the count of what is out by the store's, which knows what other replicas and earlier processes did.
     pub fn reconcile(&self, out: &HashMap<Kind, usize>) {
         for (kind, lane) in self.all().iter_mut() {
             lane.out = out.get(kind).copied().unwrap_or(0);
@@ -128,22 +129,26 @@ impl Lanes {
             return Vec::new();
         }
         let now = self.now();
-        let lanes = self.all();
-        let hungry = lanes.iter().filter(|(_, lane)| lane.is_hungry(now) || (probe && lane.room(now) > 0));
-        hungry.map(|(kind, lane)| (kind.clone(), lane.room(now))).collect()
+        let mut lanes = self.all();
+        let hungry = lanes.iter_mut().filter(|(_, lane)| lane.is_hungry(now) || (probe && lane.room(now) > 0));
+        hungry.map(|(kind, lane)| (kind.clone(), lane.ask(now))).collect()
     }
 
     /// Takes note of a claim: `claimed` jobs went out where `room` was asked for.
     pub fn claimed(&self, kind: &Kind, claimed: usize, room: usize) {
         if let Some(lane) = self.all().get_mut(kind) {
-            lane.out += claimed;
-            lane.backlog = claimed == room;
+            lane.claimed(claimed, room);
         }
     }
 
     /// Ends once a lane may have become hungry.
     pub async fn hungry(&self) {
         self.0.hungry.notified().await;
+    }
+
+    /// Whether the queue of this kind is there.
+    pub fn is_open(&self, kind: &Kind) -> bool {
+        self.all().get(kind).is_some_and(|lane| lane.open)
     }
 
     /// Whether there is a worker for this kind now.

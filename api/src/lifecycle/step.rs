@@ -25,7 +25,7 @@ pub enum Effect {
     KeepOutput(Bytes),
 }
 
-/// Why an event changes nothing. Counted, and no error.
+/// Why an event changes nothing. That is no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Ignored {
     #[error("the job is done")]

@@ -30,6 +30,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`Submitted::KeyReused`].
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError>;
 
+    /// What [`Store::submit`] would answer to this key: `None` when the tenant has not used it.
+    async fn keyed(&self, tenant: &Tenant, key: &Key) -> Result<Option<Submitted>, StoreError>;
+
     /// One job of a tenant.
     async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Job>, StoreError>;
 

@@ -67,6 +67,19 @@ pub async fn a_key_used_for_something_else_is_refused(store: Arc<dyn Store>) {
     assert_eq!(feed(&*store, &Tenant::default()).await.len(), 1);
 }
 
+pub async fn a_key_can_be_asked_for(store: Arc<dyn Store>) {
+    let (own, other) = (Tenant::default(), Tenant::from("other".to_owned()));
+    let (first, changed) = (with_key(draft("echo"), "k", 1), with_key(draft("echo"), "k", 2));
+    let (key, changed) = (first.key.clone().unwrap(), changed.key.unwrap());
+    let id = first.accepted.job.id;
+    assert_eq!(store.keyed(&own, &key).await.unwrap(), None);
+    store.submit(first).await.unwrap();
+    let job = read(&*store, id).await;
+    assert_eq!(store.keyed(&own, &key).await.unwrap(), Some(Submitted::Repeated(Box::new(job))));
+    assert_eq!(store.keyed(&own, &changed).await.unwrap(), Some(Submitted::KeyReused));
+    assert_eq!(store.keyed(&other, &key).await.unwrap(), None);
+}
+
 pub async fn a_key_belongs_to_its_tenant(store: Arc<dyn Store>) {
     let other = Tenant::from("other".to_owned());
     store.submit(with_key(draft("echo"), "k", 1)).await.unwrap();

@@ -42,6 +42,7 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         a_large_input_is_kept_whole
         the_same_key_answers_with_the_same_job
         a_key_used_for_something_else_is_refused
+        a_key_can_be_asked_for
         a_key_belongs_to_its_tenant
         one_key_at_once_sixty_four_times_makes_one_job
         an_id_that_is_taken_is_refused_alone

@@ -37,8 +37,8 @@ use reader::Readers;
 use writer::Writer;
 
 use super::{
-    Applied, Backlog, Change, Fed, Filter, Happening, JobWithContent, KnownKind, KnownWorker, Listed, Outgoing, Page,
-    Store, StoreError, Submission, Submitted,
+    Applied, Backlog, Change, Fed, Filter, Happening, JobWithContent, Key, KnownKind, KnownWorker, Listed, Outgoing,
+    Page, Store, StoreError, Submission, Submitted,
 };
 use crate::lifecycle::{Entry, Job};
 
@@ -78,6 +78,11 @@ impl SqliteStore {
 impl Store for SqliteStore {
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         self.writer.write(move |session| submit::submit(session, &submission)).await
+    }
+
+    async fn keyed(&self, tenant: &Tenant, key: &Key) -> Result<Option<Submitted>, StoreError> {
+        let (tenant, key) = (tenant.clone(), key.clone());
+        self.readers.read(move |session| submit::keyed(session, &tenant, &key)).await
     }
 
     async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Job>, StoreError> {

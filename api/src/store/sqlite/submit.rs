@@ -1,3 +1,4 @@
+use buzzer_shared::id::Tenant;
 use rusqlite::{OptionalExtension, params};
 
 use super::log;
@@ -31,6 +32,14 @@ pub(super) fn submit(session: &Session, submission: &Submission) -> Result<Submi
     }
     log::write(session, &Stored { n, tenant, job: job.clone() }, &submission.accepted.effects)?;
     Ok(Submitted::New)
+}
+
+/// What a key of this tenant stands for.
+pub(super) fn keyed(session: &Session, tenant: &Tenant, key: &Key) -> Result<Option<Submitted>, StoreError> {
+    match session.tenant_id(tenant)? {
+        Some(tenant) => earlier(session, tenant, key),
+        None => Ok(None),
+    }
 }
 
 /// What the key stood for before.
