@@ -50,7 +50,11 @@ async fn every_operation_has_an_id_of_its_own_its_parameters_and_a_problem() {
         let id = operation["operationId"].as_str().unwrap_or_else(|| panic!("{at} has no id"));
         assert!(id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'), "{at}: {id}");
         assert!(ids.insert(id.to_lowercase().replace('_', "")), "{at}: {id} twice");
-        assert_eq!(declared(operation), named(path), "{at}");
+        assert_eq!(parameters(operation, "path"), named(path), "{at}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            let fits = parameter["schema"].get("default").is_none_or(|default| !default.is_null());
+            assert!(fits, "{at}: null is no default of {}", parameter["name"]);
+        }
         let problem = &operation["responses"]["default"]["content"]["application/problem+json"]["schema"];
         assert_eq!(problem["$ref"], "#/components/schemas/Problem", "{at}");
     }
@@ -150,10 +154,6 @@ fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
         let methods = item.as_object().unwrap().iter().filter(|(method, _)| METHODS.contains(&method.as_str()));
         methods.map(|(method, operation)| (path.as_str(), method.as_str(), operation))
     })
-}
-
-fn declared(operation: &Value) -> BTreeSet<String> {
-    parameters(operation, "path")
 }
 
 fn parameters(operation: &Value, place: &str) -> BTreeSet<String> {

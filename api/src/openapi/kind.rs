@@ -22,7 +22,10 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec) {
     let mut submit = submit.clone();
     submit.operation_id = Some(format!("submit_{word}"));
     submit.summary = Some(spec.title.clone());
-    submit.description = Some(format!("{}\n\n{}", spec.description, submit.description.unwrap_or_default()));
+    submit.description = Some(match submit.description {
+        Some(general) if !spec.description.is_empty() => format!("{}\n\n{general}", spec.description),
+        general => general.unwrap_or_else(|| spec.description.clone()),
+    });
     submit.parameters.retain(|parameter| !matches!(parameter, ReferenceOr::Item(Parameter::Path { .. })));
     if let Some(ReferenceOr::Item(body)) = &mut submit.request_body
         && let Some(body) = body.content.get_mut(JSON)

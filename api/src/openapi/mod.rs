@@ -6,11 +6,12 @@ mod kind;
 use std::sync::Arc;
 
 use aide::axum::ApiRouter;
-use aide::openapi::{Info, OpenApi, ReferenceOr};
+use aide::openapi::{Info, OpenApi, Parameter, ParameterData, ParameterSchemaOrContent, ReferenceOr};
 use aide::transform::TransformOpenApi;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
+use serde_json::Value;
 
 pub(crate) use self::header::{HeaderDoc, gives, takes};
 use crate::problem::ApiError;
@@ -31,12 +32,31 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
         ..OpenApi::default()
     };
     let router = router.finish_api_with(&mut document, with_problems);
+    parameters(&mut document).for_each(tidy);
     router.route("/openapi.json", get(openapi)).layer(Extension(Arc::new(document)))
 }
 
 /// Every operation has a problem as an answer, also where its handler cannot fail: the layers around it can.
 fn with_problems(api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
     api.default_response::<ApiError>()
+}
+
+fn parameters(document: &mut OpenApi) -> impl Iterator<Item = &mut ParameterData> {
+    let paths = document.paths.iter_mut().flat_map(|paths| paths.paths.values_mut());
+    let operations = paths.filter_map(ReferenceOr::as_item_mut).flat_map(|path| [&mut path.get, &mut path.post]);
+    let parameters = operations.flatten().flat_map(|operation| &mut operation.parameters);
+    parameters.filter_map(ReferenceOr::as_item_mut).map(Parameter::parameter_data_mut)
+}
+
+/// The description stands at the parameter itself. A default of null is none: a query cannot say null, and validators
+/// refuse the document for it.
+fn tidy(parameter: &mut ParameterData) {
+    if let ParameterSchemaOrContent::Schema(schema) = &mut parameter.format {
+        schema.json_schema.remove("description");
+        if schema.json_schema.get("default").is_some_and(Value::is_null) {
+            schema.json_schema.remove("default");
+        }
+    }
 }
 
 /// The document with one path to submit each kind that is known now.
