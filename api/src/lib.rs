@@ -12,6 +12,7 @@ pub mod kinds;
 pub mod ops;
 
 pub mod extract;
+mod header;
 mod openapi;
 pub mod problem;
 mod serve;

@@ -11,7 +11,7 @@ use buzzer_shared::problem::Problem;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
-use crate::openapi::HeaderDoc;
+use crate::header::HeaderDoc;
 use crate::store::StoreError;
 
 const PROBLEM_JSON: &str = "application/problem+json";

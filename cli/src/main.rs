@@ -18,6 +18,9 @@ use clap::{Parser, Subcommand};
 use crate::client::{Client, ServerConfig};
 use crate::failure::Failure;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Buzzer: hand in slow work over HTTP, learn the result when it is ready.
 ///
 /// Exit codes: 0 when all went well, 1 when a job ended otherwise than succeeded, 2 when the command cannot be

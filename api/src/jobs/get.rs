@@ -40,7 +40,7 @@ pub(super) enum Until {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    use crate::openapi::{HeaderDoc, gives, takes};
+    use crate::header::{HeaderDoc, gives, takes};
     let op = takes(op, &[HeaderDoc::IF_NONE_MATCH]);
     op.id("getJob")
         .tag("jobs")

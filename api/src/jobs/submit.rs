@@ -20,7 +20,7 @@ use crate::state::AppState;
 use crate::store::{Key, Outgoing, Submission, Submitted};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    use crate::openapi::{HeaderDoc, gives, takes};
+    use crate::header::{HeaderDoc, gives, takes};
     const ANSWERED: &[HeaderDoc] =
         &[HeaderDoc::LOCATION, HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER, HeaderDoc::PREFERENCE_APPLIED];
     let op = takes(op, &[HeaderDoc::PREFER, HeaderDoc::IDEMPOTENCY_KEY]);

@@ -1,6 +1,8 @@
 //! What a kind adds to the document: its schemas, and a path of its own to submit it.
 
-use aide::openapi::{MediaType, OpenApi, Operation, Parameter, PathItem, ReferenceOr, SchemaObject, StatusCode};
+use aide::openapi::{
+    MediaType, OpenApi, Operation, Parameter, PathItem, ReferenceOr, SchemaObject, StatusCode as Status,
+};
 use buzzer_shared::kind::{Kind, KindSpec};
 use schemars::Schema;
 use serde_json::{Value, json};
@@ -33,7 +35,7 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec) {
         narrow(body, "input", &input);
         body.example = spec.example.as_ref().map(|example| json!({ "input": example }));
     }
-    let done = submit.responses.as_mut().and_then(|responses| responses.responses.get_mut(&StatusCode::Code(200)));
+    let done = submit.responses.as_mut().and_then(|responses| responses.responses.get_mut(&Status::Code(200)));
     if let Some(ReferenceOr::Item(done)) = done
         && let Some(body) = done.content.get_mut(JSON)
     {

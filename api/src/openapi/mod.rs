@@ -1,6 +1,5 @@
 //! The OpenAPI document, made from the routes as they are and the kinds as they were announced.
 
-mod header;
 mod kind;
 
 use std::sync::Arc;
@@ -13,7 +12,6 @@ use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::Value;
 
-pub(crate) use self::header::{HeaderDoc, gives, takes};
 use crate::problem::ApiError;
 use crate::state::AppState;
 

@@ -1,3 +1,5 @@
+//! The headers that endpoints read and write, as the document shows them.
+
 use aide::openapi::{
     Header, HeaderStyle, Parameter, ParameterData, ParameterSchemaOrContent, ReferenceOr, SchemaObject,
 };
