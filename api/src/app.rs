@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -30,6 +31,9 @@ use crate::store::{Outgoing, Store};
 use crate::sweep::Sweeper;
 use crate::wake::Wake;
 use crate::{jobs, kinds, openapi, ops, serve};
+
+/// A broker that is there has answered by then, and what it refuses can be told at once.
+const BROKER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The broker as the API finds it.
 #[derive(Debug, Clone)]
@@ -151,15 +155,16 @@ impl App {
 #[error("a part of the API broke down; start it again, and please report it: {0}")]
 pub struct BrokenDown(String);
 
-/// Makes the exchanges and queues. A broker that is away is waited for in the background; one that refuses is an error.
+/// Makes the exchanges and queues. A broker that refuses is an error; one that is away is not waited for: what it is to
+/// make is remembered, and clients may be served meanwhile.
 async fn declare(line: &BrokerLine) -> Result<(), StartError> {
-    match line.broker.declare(line.topology.fixed()).await {
-        Ok(()) => Ok(()),
-        Err(DeclareError::Away(reason)) => {
-            tracing::warn!(%reason, "starting without the broker: jobs are stored, and go out when it is there");
+    match tokio::time::timeout(BROKER_PATIENCE, line.broker.declare(line.topology.fixed())).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(refused @ DeclareError::Refused { .. })) => Err(refused.into()),
+        Ok(Err(DeclareError::Away(_))) | Err(_) => {
+            tracing::warn!("starting without the broker: jobs are stored, and go out when it is there");
             Ok(())
         }
-        Err(refused @ DeclareError::Refused { .. }) => Err(refused.into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! How fast Buzzer is, against what RabbitMQ itself can carry, in one run on one machine.
 //!
 //! ```text
-//! cargo run --release -p buzzer-tests --bin speed -- [--rounds N] [--jobs N] [--connections N]
+//! cargo build --release --workspace && target/release/speed [--rounds N] [--jobs N] [--connections N]
 //! ```
 //! Each round measures the raw two-hop limit (`raw.rs`), then completed jobs a second through the whole system
 //! (`buzzer-api` on SQLite, one `buzzer-worker`, `echo` with 256 bytes, everything durable), then the round trip of
