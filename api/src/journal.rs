@@ -22,20 +22,22 @@ impl Journal {
     pub async fn apply(&self, happenings: Vec<Happening>) -> Result<(), StoreError> {
         let jobs: Vec<_> = happenings.iter().map(|happening| happening.job).collect();
         let applied = self.store.apply(happenings, self.clock.now()).await?;
-        let change = |applied| match applied {
-            Applied::Changed(change) => Some(change),
-            Applied::Ignored(reason) => {
-                tracing::debug!(%reason, "an event was ignored");
-                None
+        let mut changes = Vec::with_capacity(applied.len());
+        let mut unknown = 0;
+        for applied in applied {
+            match applied {
+                Applied::Changed(change) => changes.push(change),
+                Applied::Ignored(reason) => tracing::debug!(%reason, "an event was ignored"),
+                Applied::Unknown => unknown += 1,
             }
-            Applied::Unknown => {
-                tracing::warn!(
-                    "an event of an unknown job was ignored: does another store share this broker's prefix?"
-                );
-                None
-            }
-        };
-        self.lanes.changed(&applied.into_iter().filter_map(change).collect::<Vec<_>>());
+        }
+        if unknown > 0 {
+            tracing::warn!(
+                events = unknown,
+                "events of unknown jobs were ignored: does another store share this broker's prefix?"
+            );
+        }
+        self.lanes.changed(&changes);
         // Also where nothing changed: an earlier try may have been stored without an answer, and nobody was woken then.
         jobs.into_iter().for_each(|job| self.wake.changed(job));
         Ok(())

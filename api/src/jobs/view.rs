@@ -148,7 +148,7 @@ impl Waiting {
                 let detail = format!("attempt {} of {} not before {}", job.attempt, job.retry.max_attempts, job.run_at);
                 waiting(WaitingFor::Retry, detail)
             }
-            Phase::Sent { .. } if state.lanes.has_worker(&job.kind) => {
+            Phase::Sent { .. } if state.lanes.is_line_up() && state.lanes.has_worker(&job.kind) => {
                 waiting(WaitingFor::Slot, "on its way to a worker".into())
             }
             Phase::Sent { .. } => Some(Self::for_its_turn(job, state)),

@@ -3,7 +3,8 @@ use rusqlite::{Error, ErrorCode};
 use crate::store::StoreError;
 
 impl From<Error> for StoreError {
-    /// What room, time or another process may mend is `Unavailable`; what is there and makes no sense is `Corrupt`.
+    /// What room, time, another process or a restored file may mend is `Unavailable`; what is there and makes no sense
+    /// is `Corrupt`. A damaged file must not count as that: outcomes that are held can still be stored once it is mended.
     fn from(error: Error) -> Self {
         match error {
             Error::SqliteFailure(failure, _) if !is_about_content(failure.code) => Self::Unavailable(error.to_string()),
@@ -13,14 +14,7 @@ impl From<Error> for StoreError {
 }
 
 fn is_about_content(code: ErrorCode) -> bool {
-    matches!(
-        code,
-        ErrorCode::DatabaseCorrupt
-            | ErrorCode::NotADatabase
-            | ErrorCode::ConstraintViolation
-            | ErrorCode::TypeMismatch
-            | ErrorCode::ParameterOutOfRange
-    )
+    matches!(code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch | ErrorCode::ParameterOutOfRange)
 }
 
 impl From<serde_json::Error> for StoreError {
