@@ -18,7 +18,7 @@ use url::Url;
 use crate::failure::in_words;
 use crate::job::Job;
 
-/// Which server, and who asks.
+/// Which server.
 #[derive(Debug, Args)]
 pub struct ServerConfig {
     /// Where Buzzer answers.
@@ -32,39 +32,11 @@ pub struct ServerConfig {
         help_heading = "Server"
     )]
     server: Url,
-
-    /// The API key, for a server that asks for one.
-    #[arg(
-        long,
-        global = true,
-        value_name = "KEY",
-        env = "BUZZER_KEY",
-        hide_env_values = true,
-        help_heading = "Server"
-    )]
-    api_key: Option<ApiKey>,
-}
-
-/// A secret: it is never printed.
-#[derive(Clone)]
-struct ApiKey(String);
-
-impl From<String> for ApiKey {
-    fn from(key: String) -> Self {
-        Self(key)
-    }
-}
-
-impl std::fmt::Debug for ApiKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("…")
-    }
 }
 
 fn server(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
-    match (url.scheme(), url.host_str()) {
-        ("http" | "https", Some(_)) => Ok(url),
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err("expected a URL like http://127.0.0.1:8080".into()),
     }
 }
@@ -196,11 +168,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        let request = self.http.request(method, self.url(path));
-        match &self.config.api_key {
-            Some(key) => request.bearer_auth(&key.0),
-            None => request,
-        }
+        self.http.request(method, self.url(path))
     }
 
     fn url(&self, path: &[&str]) -> Url {
@@ -283,7 +251,7 @@ mod tests {
     fn client(server: &str) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = super::server(server).unwrap();
-        Client::new(ServerConfig { server, api_key: None }).unwrap()
+        Client::new(ServerConfig { server }).unwrap()
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::{follow, output};
 const EXAMPLES: &str = "\
 Examples:
   buzzer submit echo --input '{\"hello\": \"world\"}' --wait
-  buzzer submit http.request --input @request.json --priority 9 --tag customer=7
+  buzzer submit echo --input @request.json --priority 9 --tag customer=7
   generate | buzzer submit echo --input - --key order-4711";
 
 /// Hand in a job.
@@ -25,7 +25,7 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Submit {
-    /// What sort of work it is, like `echo` or `http.request`.
+    /// What sort of work it is, like `echo`; `GET /v1/kinds` lists all.
     kind: Kind,
 
     /// The input: JSON, `@FILE` for the JSON in a file, or `-` for the JSON on standard input. Sent as it is.

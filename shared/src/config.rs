@@ -9,7 +9,7 @@ use crate::topology::Topology;
 /// Where the broker is.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
-    /// RabbitMQ's address, or `embedded` for a broker inside this process.
+    /// RabbitMQ's address: `amqp://` or, with TLS, `amqps://`.
     #[arg(
         long,
         env = "BUZZER_BROKER",

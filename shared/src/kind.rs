@@ -69,7 +69,7 @@ impl JsonSchema for Kind {
             "pattern": Self::PATTERN,
             "maxLength": Self::MAX_LEN,
             "description": "The name of a sort of work",
-            "examples": ["echo", "http.request"],
+            "examples": ["echo", "image.transform"],
         })
     }
 }

@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_tests::inside::{Answer, Inside, MAX_BODY};
+use buzzer_tests::wait::eventually;
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+
+/// For what takes a moment, on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_job_is_accepted_run_and_its_result_fetched() {
@@ -242,6 +246,7 @@ async fn what_cannot_be_read_or_is_refused_is_a_problem_and_nothing_is_stored() 
         (buzzer.submission("echo", r#"{"input": 1, "colour": "red"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "delay": "soon"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "delay": 5}"#), 422, "invalid-request"),
+        (buzzer.submission("echo", r#"{"input": 1, "delay": "5s", "expires": "1s"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "timeout": "1000h"}"#), 422, "invalid-request"),
         (buzzer.submission("echo", r#"{"input": 1, "run_at": "tomorrow"}"#), 422, "invalid-request"),
         (
@@ -414,6 +419,23 @@ async fn p7_a_job_says_what_it_waits_for() {
         (&json!(3), &json!(0)),
         "{stats}"
     );
+}
+
+#[tokio::test]
+async fn p7_a_worker_that_drains_is_no_worker_for_new_jobs() {
+    let buzzer = Inside::start().await;
+    let running = buzzer.submit("demo.sleep", r#"{"input": {"seconds": 0.9}}"#).await.json();
+    let running = running["links"]["self"].as_str().unwrap();
+    eventually("the job to run", SOON, async || (buzzer.get(running).await.json()["state"] == "running").then_some(()))
+        .await;
+    buzzer.ask_workers_to_stop();
+    eventually("a new job to wait for a worker", SOON, async || {
+        let job = buzzer.submit("echo", r#"{"input": 1}"#).await.json();
+        (job["waiting"]["for"] == "worker").then_some(())
+    })
+    .await;
+    let job = buzzer.get(&format!("{running}?wait=30")).await.json();
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(1)), "{job}");
 }
 
 #[tokio::test]

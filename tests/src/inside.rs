@@ -123,6 +123,11 @@ impl Inside {
         .await;
     }
 
+    /// Asks every worker to stop, and does not wait.
+    pub fn ask_workers_to_stop(&self) {
+        self.workers.iter().for_each(|(shutdown, _)| shutdown.request());
+    }
+
     async fn workers_known(&self) -> usize {
         self.get("/v1/workers").await.json()["items"].as_array().map_or(0, Vec::len)
     }

@@ -18,13 +18,20 @@ pub struct WorkerConfig {
     #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
     pub drain: Span,
 
-    /// How often the worker tells that it is alive and what it holds. Leases live on it: leave it well under 20s.
-    #[arg(long, env = "BUZZER_BEAT", default_value = "5s")]
+    /// How often the worker tells that it is alive and what it holds. Leases live on it, and a
+    /// worker that is silent for 15s counts as gone: at most 5s.
+    #[arg(long, env = "BUZZER_BEAT", default_value = "5s", value_parser = beat)]
     pub beat: Span,
 
     /// The largest output that is handed over; a larger one ends the job as `output-too-large`.
     #[arg(long, env = "BUZZER_MAX_BODY", default_value = "1MiB")]
     pub max_body: ByteSize,
+}
+
+fn beat(text: &str) -> Result<Span, String> {
+    let beat: Span = text.parse().map_err(|error| format!("{error}"))?;
+    let range = Span::from_millis(100)..=Span::from_secs(5);
+    if range.contains(&beat) { Ok(beat) } else { Err("a beat comes every 100ms to 5s".into()) }
 }
 
 impl Default for WorkerConfig {

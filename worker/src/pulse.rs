@@ -5,6 +5,7 @@ use std::sync::Arc;
 use buzzer_shared::broker::{Broker, Line, Receipts, Subscriber, Subscription};
 use buzzer_shared::id::WorkerId;
 use buzzer_shared::message::{Announce, Beat, Control, Message};
+use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Span;
 use buzzer_shared::topology::{Route, Topology};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -24,7 +25,7 @@ pub(crate) struct Pulse {
     route: Route,
     control: Subscriber,
     worker: WorkerId,
-    announce: Message,
+    announce: Announce,
     held: Held,
     health: Health,
     /// How many beats there were since the last announcement that went out.
@@ -35,7 +36,7 @@ impl Pulse {
     pub(crate) fn new(
         broker: Arc<dyn Broker>,
         topology: &Topology,
-        announce: &Announce,
+        announce: Announce,
         held: Held,
         health: Health,
     ) -> Self {
@@ -44,20 +45,12 @@ impl Pulse {
             declare: topology.control(announce.worker),
             receipts: Receipts::Automatic,
         });
-        Self {
-            route: topology.pulse(),
-            control,
-            worker: announce.worker,
-            announce: announce.to_message(),
-            held,
-            health,
-            broker,
-            beats: 0,
-        }
+        Self { route: topology.pulse(), control, worker: announce.worker, announce, held, health, broker, beats: 0 }
     }
 
-    /// Announces and beats, each `every`, until `stop`; then beats a last time.
-    pub(crate) async fn run(mut self, every: Span, stop: CancellationToken) {
+    /// Announces and beats, each `every`, until `stop`; then beats a last time. From `shutdown` on it runs no kind, and
+    /// beats for what it still holds.
+    pub(crate) async fn run(mut self, every: Span, shutdown: Shutdown, stop: CancellationToken) {
         let (mut line, mut hears) = (self.broker.line(), self.control.attached());
         hears.mark_changed();
         let mut ticks = interval_at(Instant::now() + every.as_duration(), every.as_duration());
@@ -66,6 +59,10 @@ impl Pulse {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = shutdown.requested(), if !self.announce.kinds.is_empty() => {
+                    self.announce.kinds.clear();
+                    self.announce().await;
+                }
                 // A broker that was closed changes no more, and sends no more control messages.
                 Ok(()) = line.changed() => {
                     let now = line.borrow_and_update().clone();
@@ -121,7 +118,7 @@ impl Pulse {
 
     async fn announce(&mut self) {
         // Not taken yet, for instance before the API has first declared the exchange: again with the next beat.
-        self.beats = if self.publish(self.announce.clone()).await { 0 } else { ANNOUNCE_EVERY };
+        self.beats = if self.publish(self.announce.to_message()).await { 0 } else { ANNOUNCE_EVERY };
     }
 
     fn beat_message(&self, leaving: bool) -> Message {

@@ -147,8 +147,8 @@ impl Crew {
         if let Some(listener) = listener {
             tokio::spawn(health.clone().serve(listener, stops.leave.clone()));
         }
-        let pulse = Pulse::new(broker, topology, &worker.announcement(id), held, health);
-        let pulse = tokio::spawn(pulse.run(worker.config.beat, stops.leave.clone()));
+        let pulse = Pulse::new(broker, topology, worker.announcement(id), held, health);
+        let pulse = tokio::spawn(pulse.run(worker.config.beat, shutdown.clone(), stops.leave.clone()));
         info!(worker = %id, kinds = slots.len(), "The worker runs");
         Self { intakes, pulse, slots, drain: worker.config.drain.as_duration(), shutdown, stops }
     }
@@ -174,7 +174,7 @@ impl Crew {
 
     /// Lets running handlers finish within the grace period, and outcomes go out within some seconds more.
     async fn drain(&mut self) -> Result<(), WorkerError> {
-        info!(grace = ?self.drain, "The worker stops");
+        info!(grace = ?self.drain, "The worker finishes what it runs; a second signal hands it back at once");
         // Also when it was the broker that ended it.
         self.shutdown.request();
         tokio::select! {

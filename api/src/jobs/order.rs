@@ -109,6 +109,10 @@ impl SubmitJob<'_> {
 
     fn misfits(&self, spec: &KindSpec, now: Time) -> Vec<Violation> {
         let mut violations = self.too_far(now);
+        let begins = self.run_at.map(|at| at.since(now)).or(self.delay.map(Duration::from)).unwrap_or_default();
+        if self.expires.is_some_and(|expires| expires.as_duration() <= begins) {
+            violations.push(violation("/expires", "it would expire before it may run".into()));
+        }
         if self.delay.is_some() && self.run_at.is_some() {
             violations.push(violation("/run_at", "give `delay` or `run_at`, not both".into()));
         }
