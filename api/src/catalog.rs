@@ -139,6 +139,7 @@ fn compile(spec: &KindSpec) -> Option<Arc<Validator>> {
 
 #[cfg(test)]
 mod tests {
+    use buzzer_shared::kind::DeliveryMode;
     use buzzer_shared::retry::RetryPolicy;
     use buzzer_shared::time::Span;
     use serde_json::json;
@@ -156,6 +157,7 @@ mod tests {
             retry: RetryPolicy::default(),
             timeout: Span::from_secs(1),
             slots: 1,
+            delivery: DeliveryMode::AtLeastOnce,
         };
         Entry::new(KnownKind { spec, announced_at: Time::from_millis(0) }, None)
     }

@@ -200,6 +200,8 @@ fn request(job: &Job, input: bytes::Bytes, now: Time) -> Request {
         priority: job.priority,
         timeout: job.timeout,
         expiration: (claim * 2 / 3).min(expires),
+        expires_at: job.expires_at,
+        alone: false,
         traceparent: None,
         input,
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -101,6 +102,32 @@ pub struct KindSpec {
     pub timeout: Span,
     /// How many runs this worker takes on at a time.
     pub slots: u16,
+    /// How often one job may be run, when things go wrong.
+    #[serde(default)]
+    pub delivery: DeliveryMode,
+}
+
+/// How often a job may be run when a worker or the broker is lost in mid-run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryMode {
+    /// Until its end is known, so perhaps twice.
+    #[default]
+    AtLeastOnce,
+    /// Never twice: when its end stays unknown, the job ends as `failed: lost`.
+    AtMostOnce,
+}
+
+/// RabbitMQ takes a request back that stays unacknowledged for 30 minutes. Runs that may come near it must not wait for
+/// their end to be acknowledged.
+const LONG: Duration = Duration::from_secs(600);
+
+impl KindSpec {
+    /// Whether a request of this kind is acknowledged before it is run: a run may take over ten minutes, or the broker
+    /// must never deliver it again. From then on it lives on the beats of its worker.
+    pub fn acknowledges_early(&self) -> bool {
+        self.delivery == DeliveryMode::AtMostOnce || self.timeout.as_duration() > LONG
+    }
 }
 
 #[cfg(test)]

@@ -48,6 +48,10 @@ pub mod job {
     pub const PANIC: &str = "/problems/panic";
     pub const REJECTED_INPUT: &str = "/problems/rejected-input";
     pub const OUTPUT_TOO_LARGE: &str = "/problems/output-too-large";
+    /// An `at_most_once` run whose end nobody knows.
+    pub const LOST: &str = "/problems/lost";
+    /// Three runs brought their worker down.
+    pub const POISON: &str = "/problems/poison";
     /// A handler failed and gave no type of its own.
     pub const FAILED: &str = "/problems/failed";
 
@@ -57,6 +61,15 @@ pub mod job {
 
     pub fn panic(message: &str) -> Problem {
         Problem::new(PANIC, "The handler panicked", message)
+    }
+
+    pub fn lost(reason: impl std::fmt::Display) -> Problem {
+        Problem::new(LOST, "Nobody knows how the run ended", reason.to_string())
+    }
+
+    pub fn poison(crashes: u32) -> Problem {
+        let detail = format!("{crashes} runs of this job ended with the loss of their worker; there is no other.");
+        Problem::new(POISON, "The job brings workers down", detail).with("crashes", crashes)
     }
 
     pub fn rejected_input(reason: impl std::fmt::Display) -> Problem {

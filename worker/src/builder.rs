@@ -226,6 +226,7 @@ impl Candidate {
             retry: options.retry,
             timeout: options.timeout,
             slots,
+            delivery: options.delivery,
         };
         Ok(Registered { spec, runner: self.runner })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::id::WorkerId;
-use buzzer_shared::message::{Outcome, Request, Retry, RunResult};
+use buzzer_shared::message::{Outcome, Request, Retry, ReturnReason, RunResult};
 use buzzer_shared::problem::job;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
@@ -75,7 +75,7 @@ impl Executor {
 
     /// Answers a request that was not started.
     pub(crate) async fn hand_back(self: Arc<Self>, hold: Hold) {
-        self.answer(hold, None, RunResult::Returned).await;
+        self.answer(hold, None, RunResult::Returned(ReturnReason::Stopping)).await;
     }
 
     /// Hands the outcome over, and only then acknowledges. The other way round, a crash in between would lose it;
@@ -94,7 +94,7 @@ impl Executor {
             Runner::Async(_) => None,
             Runner::Cpu(_) => match self.core(limit).await {
                 Some(core) => Some(core),
-                None => return (None, RunResult::Returned),
+                None => return (None, RunResult::Returned(ReturnReason::NoSlot)),
             },
         };
         let started_at = self.clock.now();
@@ -179,7 +179,7 @@ fn classify(ended: Ended, limit: Duration, max_body: usize) -> RunResult {
             warn!(message, "The handler panicked");
             RunResult::Failed { problem: job::panic(&message), retry: Retry::Policy }
         }
-        Ended::Cut => RunResult::Returned,
+        Ended::Cut => RunResult::Returned(ReturnReason::Stopping),
     }
 }
 

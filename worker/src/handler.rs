@@ -5,6 +5,7 @@ use std::future::{Future, ready};
 use std::sync::Arc;
 use std::time::Duration;
 
+use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Span;
 use bytes::Bytes;
@@ -45,6 +46,7 @@ pub struct HandlerOptions {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Span,
     pub(crate) slots: Option<u16>,
+    pub(crate) delivery: DeliveryMode,
 }
 
 impl Default for HandlerOptions {
@@ -56,6 +58,7 @@ impl Default for HandlerOptions {
             retry: RetryPolicy::default(),
             timeout: Span::from_secs(300),
             slots: None,
+            delivery: DeliveryMode::AtLeastOnce,
         }
     }
 }
@@ -105,6 +108,14 @@ impl HandlerOptions {
     #[must_use]
     pub fn slots(mut self, slots: u16) -> Self {
         self.slots = Some(slots);
+        self
+    }
+
+    /// Never runs a job twice, whatever happens: one whose end stays unknown, because its worker was lost, ends as
+    /// `failed: lost`. For what must not be done twice, like moving money.
+    #[must_use]
+    pub fn at_most_once(mut self) -> Self {
+        self.delivery = DeliveryMode::AtMostOnce;
         self
     }
 }

@@ -164,7 +164,7 @@ fn held(mut next: Transition, dispatch: u32, until: Time) -> Result<Transition, 
 
 fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now: Time) -> Transition {
     next.job.awaited = false;
-    if !matches!(result, RunResult::Returned) {
+    if !matches!(result, RunResult::Returned(_)) {
         next.begin(run);
     }
     match result {
@@ -175,7 +175,7 @@ fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now
         }
         RunResult::Failed { problem, retry } => next.fail(problem, *retry, chance, now),
         // Nothing was done, or nothing came of it: it goes out again, and nothing is counted.
-        RunResult::Canceled | RunResult::Returned => next.job.phase = Phase::Ready,
+        RunResult::Canceled | RunResult::Returned(_) => next.job.phase = Phase::Ready,
     }
     next
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
 use buzzer_shared::job::Priority;
-use buzzer_shared::message::{Retry, RunResult};
+use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::problem::Problem;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Time;
@@ -77,7 +77,7 @@ fn column(event: &Event) -> usize {
             RunResult::Succeeded(_) => 8,
             RunResult::Failed { .. } => 9,
             RunResult::Canceled => 10,
-            RunResult::Returned => 11,
+            RunResult::Returned(_) => 11,
         },
         Event::LeaseEnded => 12,
     }
@@ -184,7 +184,7 @@ fn events(dispatch: u32) -> [Event; EVENTS] {
         finished(RunResult::Succeeded(Bytes::from_static(b"1"))),
         finished(RunResult::Failed { problem: problem(), retry: Retry::Policy }),
         finished(RunResult::Canceled),
-        finished(RunResult::Returned),
+        finished(RunResult::Returned(ReturnReason::Stopping)),
         Event::LeaseEnded,
     ]
 }
@@ -275,7 +275,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(RunResult::Succeeded(Bytes::from_static(b"{}"))),
         4 => retry.prop_map(|retry| RunResult::Failed { problem: problem(), retry }),
         1 => Just(RunResult::Canceled),
-        2 => Just(RunResult::Returned),
+        2 => Just(RunResult::Returned(ReturnReason::Stopping)),
     ];
     let finished = (dispatch.clone(), proptest::option::of(time()), result, 0.0..1.0).prop_map(
         |(dispatch, started_at, result, chance)| Event::Finished {

@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{JSON, Message, Unreadable, to_json};
+use crate::id::RunId;
 
 /// What the API says to all workers at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -8,6 +9,8 @@ use super::{JSON, Message, Unreadable, to_json};
 pub enum Control {
     /// Announce yourselves: I have just come, or have forgotten you.
     Announce,
+    /// Somebody wants these to stop. Said again for each that goes on.
+    Cancel { runs: Vec<RunId> },
 }
 
 impl Control {
@@ -20,5 +23,20 @@ impl Control {
     pub fn read(message: &Message) -> Result<Self, Unreadable> {
         message.expect_type(Self::TYPE)?;
         Ok(serde_json::from_slice(&message.body)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::JobId;
+    use crate::time::Time;
+
+    #[test]
+    fn a_word_to_the_workers_is_read_as_it_was_written() {
+        let run = RunId { job: JobId::new(Time::from_millis(1)), dispatch: 3 };
+        for control in [Control::Announce, Control::Cancel { runs: vec![run] }] {
+            assert_eq!(Control::read(&control.to_message()), Ok(control));
+        }
     }
 }

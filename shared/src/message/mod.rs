@@ -3,12 +3,13 @@
 //! The body of a message is the bare input or output, so that it has the kind's own schema; all else stands in
 //! properties and headers. Nothing that a user controls goes into a header.
 //!
-//! [`Request`] goes out, [`Outcome`] and [`Signal`] come back, [`Announce`] and [`Beat`] tell of workers, [`Control`]
+//! [`Request`] goes out, [`Outcome`], [`Started`] and [`Signal`] come back, [`Announce`] and [`Beat`] tell of workers, [`Control`]
 //! goes to all of them. Each is made into a [`Message`] and read back from one; the broker knows only the latter.
 
 mod control;
 mod outcome;
 mod pulse;
+mod reply;
 mod request;
 mod signal;
 
@@ -17,9 +18,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::time::Time;
+
 pub use control::Control;
-pub use outcome::{Outcome, Retry, RunResult};
+pub use outcome::{Outcome, Retry, ReturnReason, RunResult};
 pub use pulse::{Announce, Beat, Pulse};
+pub use reply::{Reply, Started};
 pub use request::Request;
 pub use signal::{Signal, SignalBody};
 
@@ -96,6 +100,23 @@ impl Message {
 
     fn parsed<T: std::str::FromStr>(&self, name: &'static str, expected: &'static str) -> Result<T, Unreadable> {
         self.text(name)?.parse().map_err(|_| Unreadable::Header { name, expected })
+    }
+
+    /// A time in milliseconds, where there is one.
+    fn time(&self, name: &'static str) -> Result<Option<Time>, Unreadable> {
+        match self.header(name) {
+            Some(_) => self.number(name).map(Time::from_millis).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether something is so; it is not where nothing is said.
+    fn flag(&self, name: &'static str) -> Result<bool, Unreadable> {
+        match self.header(name) {
+            Some(Header::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(Unreadable::Header { name, expected: "true or false" }),
+            None => Ok(false),
+        }
     }
 
     fn duration(&self, name: &'static str) -> Result<Duration, Unreadable> {

@@ -26,8 +26,34 @@ pub enum RunResult {
     Failed { problem: Problem, retry: Retry },
     /// The handler stopped because it was asked to.
     Canceled,
-    /// Handed back, not run to its end: the worker stops, or may not run it. Counts as nothing.
-    Returned,
+    /// Handed back, not run to its end. Counts as nothing.
+    Returned(ReturnReason),
+}
+
+/// Why a worker handed a request back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReturnReason {
+    /// The worker stops.
+    Stopping,
+    /// It was delivered before, more than once: it may be what brings workers down.
+    Suspect,
+    /// There is no slot, or no core, for it here.
+    NoSlot,
+    /// It came too late to be started.
+    Expired,
+}
+
+impl ReturnReason {
+    const ALL: [Self; 4] = [Self::Stopping, Self::Suspect, Self::NoSlot, Self::Expired];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopping => "stopping",
+            Self::Suspect => "suspect",
+            Self::NoSlot => "no-slot",
+            Self::Expired => "expired",
+        }
+    }
 }
 
 /// What a failure says about another attempt.
@@ -49,7 +75,7 @@ impl Outcome {
             RunResult::Succeeded(output) => ("succeeded", output.clone()),
             RunResult::Failed { problem, .. } => ("failed", to_json(problem)),
             RunResult::Canceled => ("canceled", Bytes::new()),
-            RunResult::Returned => ("returned", Bytes::new()),
+            RunResult::Returned(_) => ("returned", Bytes::new()),
         };
         let mut headers: Vec<(std::borrow::Cow<'static, str>, Header)> = vec![
             ("dispatch".into(), self.run.dispatch.into()),
@@ -60,6 +86,7 @@ impl Outcome {
             headers.push(("started-at-ms".into(), Header::Int(started_at.as_millis())));
         }
         match self.result {
+            RunResult::Returned(reason) => headers.push(("reason".into(), reason.as_str().into())),
             RunResult::Failed { retry: Retry::Never, .. } => headers.push(("retry".into(), "never".into())),
             RunResult::Failed { retry: Retry::After(delay), .. } => {
                 headers.push(("retry-after-ms".into(), delay.into()));
@@ -87,15 +114,12 @@ impl Outcome {
             }
             "failed" => RunResult::Failed { problem: serde_json::from_slice(&message.body)?, retry: retry(message)? },
             "canceled" => RunResult::Canceled,
-            "returned" => RunResult::Returned,
+            "returned" => RunResult::Returned(reason(message)?),
             _ => {
                 return Err(Unreadable::Header { name: "result", expected: "succeeded, failed, canceled or returned" });
             }
         };
-        let started_at = match message.header("started-at-ms") {
-            Some(_) => Some(Time::from_millis(message.number("started-at-ms")?)),
-            None => None,
-        };
+        let started_at = message.time("started-at-ms")?;
         Ok(Self { run: message.run()?, worker: message.parsed("worker", "a worker's id")?, started_at, result })
     }
 }
@@ -109,6 +133,13 @@ fn retry(message: &Message) -> Result<Retry, Unreadable> {
         Some(Header::Text(text)) if text == "never" => Ok(Retry::Never),
         Some(_) => Err(Unreadable::Header { name: "retry", expected: "never" }),
     }
+}
+
+fn reason(message: &Message) -> Result<ReturnReason, Unreadable> {
+    let text = message.text("reason")?;
+    let expected = "stopping, suspect, no-slot or expired";
+    let reason = ReturnReason::ALL.into_iter().find(|reason| reason.as_str() == text);
+    reason.ok_or(Unreadable::Header { name: "reason", expected })
 }
 
 #[cfg(test)]
@@ -135,7 +166,8 @@ mod tests {
             failed(Retry::Never),
             failed(Retry::After(Duration::from_millis(1500))),
             RunResult::Canceled,
-            RunResult::Returned,
+            RunResult::Returned(ReturnReason::Stopping),
+            RunResult::Returned(ReturnReason::NoSlot),
         ] {
             let outcome = outcome(result);
             assert_eq!(Outcome::read(&outcome.to_message()), Ok(outcome));

@@ -6,6 +6,7 @@ use super::{Header, JSON, Message, Unreadable};
 use crate::id::RunId;
 use crate::job::Priority;
 use crate::kind::Kind;
+use crate::time::Time;
 
 /// Run this job. From the API to whichever worker takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +20,10 @@ pub struct Request {
     pub timeout: Duration,
     /// A copy that nobody has taken by then is dropped by the broker, before a second one goes out.
     pub expiration: Duration,
+    /// Not to be started any more from then on, by the clock of the API.
+    pub expires_at: Option<Time>,
+    /// A suspect, which may bring its worker down: it is run with nothing beside it, and acknowledged before.
+    pub alone: bool,
     /// W3C trace context of the submission.
     pub traceparent: Option<String>,
     /// JSON, as the client sent it.
@@ -35,6 +40,12 @@ impl Request {
             ("attempt".into(), self.attempt.into()),
             ("timeout-ms".into(), self.timeout.into()),
         ];
+        if let Some(at) = self.expires_at {
+            headers.push(("expires-at-ms".into(), Header::Int(at.as_millis())));
+        }
+        if self.alone {
+            headers.push(("alone".into(), Header::Bool(true)));
+        }
         if let Some(traceparent) = &self.traceparent {
             headers.push(("traceparent".into(), traceparent.as_str().into()));
         }
@@ -64,6 +75,8 @@ impl Request {
             priority: priority.map_err(|_| Unreadable::Header { name: "priority", expected: "0 to 31" })?,
             timeout: message.duration("timeout-ms")?,
             expiration: message.expiration.unwrap_or_default(),
+            expires_at: message.time("expires-at-ms")?,
+            alone: message.flag("alone")?,
             traceparent: message.text("traceparent").ok().map(Into::into),
             input: message.body.clone(),
         })
@@ -74,7 +87,6 @@ impl Request {
 mod tests {
     use super::*;
     use crate::id::JobId;
-    use crate::time::Time;
 
     pub(crate) fn request() -> Request {
         Request {
@@ -84,6 +96,8 @@ mod tests {
             priority: Priority::default(),
             timeout: Duration::from_secs(30),
             expiration: Duration::from_secs(20),
+            expires_at: Some(Time::from_millis(9)),
+            alone: true,
             traceparent: None,
             input: Bytes::from_static(b"{\"a\":\"\\u0000\"}"),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, PublishError};
-use buzzer_shared::message::RunResult;
+use buzzer_shared::message::{ReturnReason, RunResult};
 use buzzer_shared::time::Span;
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker, WorkerConfig, WorkerError};
 use tokio::time::Instant;
@@ -54,7 +54,11 @@ async fn what_has_not_started_and_what_runs_too_long_is_handed_back() {
     let mut returned = stage.outcomes_here();
     returned.sort_by_key(|outcome| outcome.run.job);
     assert_eq!(returned.iter().map(|outcome| outcome.run).collect::<Vec<_>>(), [long.run, stuck.run]);
-    assert!(returned.iter().all(|outcome| outcome.result == RunResult::Returned && outcome.started_at.is_some()));
+    assert!(
+        returned.iter().all(
+            |outcome| outcome.result == RunResult::Returned(ReturnReason::Stopping) && outcome.started_at.is_some()
+        )
+    );
     assert_eq!(stage.left_over("gate").await, [waiting.run]);
     let mut last = stage.beat().await;
     while !last.leaving {
@@ -100,7 +104,10 @@ async fn what_was_taken_and_not_started_is_handed_back() {
     stage.shutdown.request();
     for request in &requests {
         let outcome = stage.outcome().await;
-        assert_eq!((outcome.run, outcome.result, outcome.started_at), (request.run, RunResult::Returned, None));
+        assert_eq!(
+            (outcome.run, outcome.result, outcome.started_at),
+            (request.run, RunResult::Returned(ReturnReason::Stopping), None)
+        );
     }
     stage.ended().await.unwrap();
     assert!(gate.calls.try_recv().is_err(), "it was started");
@@ -129,10 +136,13 @@ async fn what_waits_for_a_core_is_handed_back_at_once() {
     while stage.beat().await.held.len() < 2 {}
     stage.shutdown.request();
     let outcome = stage.outcome().await;
-    assert_eq!((outcome.run, outcome.result, outcome.started_at), (waits.run, RunResult::Returned, None));
+    assert_eq!(
+        (outcome.run, outcome.result, outcome.started_at),
+        (waits.run, RunResult::Returned(ReturnReason::Stopping), None)
+    );
     // The other one has its grace period, unless somebody asks a second time.
     stage.shutdown.force();
     let outcome = stage.outcome().await;
-    assert_eq!((outcome.run, outcome.result), (runs.run, RunResult::Returned));
+    assert_eq!((outcome.run, outcome.result), (runs.run, RunResult::Returned(ReturnReason::Stopping)));
     stage.ended().await.unwrap();
 }

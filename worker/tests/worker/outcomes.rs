@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use buzzer_shared::broker::PublishError;
 use buzzer_shared::config::ByteSize;
-use buzzer_shared::message::{Header, Message, Retry, RunResult};
+use buzzer_shared::message::{Header, Message, Retry, ReturnReason, RunResult};
 use buzzer_shared::problem::job;
 use buzzer_worker::{
     Handler, HandlerOptions, JobContext, JobError, RawJson, StockConfig, Worker, WorkerConfig, stock_worker,
@@ -165,7 +165,10 @@ async fn a_cpu_handler_that_ignores_its_timeout_stops_nobody_else() {
     late.timeout = Duration::from_millis(50);
     stage.send(&late).await;
     let outcome = stage.outcome().await;
-    assert_eq!((outcome.run, outcome.result, outcome.started_at), (late.run, RunResult::Returned, None));
+    assert_eq!(
+        (outcome.run, outcome.result, outcome.started_at),
+        (late.run, RunResult::Returned(ReturnReason::NoSlot), None)
+    );
 
     // When they come back at last, so do their cores.
     drop(release);

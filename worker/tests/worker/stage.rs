@@ -75,6 +75,8 @@ impl Stage {
             priority: Priority::default(),
             timeout: Duration::from_secs(60),
             expiration: Duration::from_secs(600),
+            expires_at: None,
+            alone: false,
             traceparent: None,
             input: Bytes::copy_from_slice(input.as_bytes()),
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use buzzer_shared::id::WorkerId;
-use buzzer_shared::kind::KindSpec;
+use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::message::Announce;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::{Span, Time};
@@ -23,6 +23,7 @@ fn spec(name: &str, slots: u16) -> KindSpec {
         retry: RetryPolicy::NEVER,
         timeout: Span::from_secs(90),
         slots,
+        delivery: DeliveryMode::AtLeastOnce,
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::State;
-use buzzer_shared::message::{Retry, RunResult};
+use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 
@@ -69,7 +69,7 @@ pub async fn late_repeated_and_forged_outcomes_change_nothing(store: Arc<dyn Sto
     let live = keep_claimed(&*store, draft("echo"), NOW + LEASE).await;
     let forged = tell(&*store, live.id, success(2), NOW).await;
     assert_eq!(forged, Applied::Ignored(Ignored::UnknownDispatch));
-    change(&*store, live.id, finished(1, RunResult::Returned), NOW).await;
+    change(&*store, live.id, finished(1, RunResult::Returned(ReturnReason::Stopping)), NOW).await;
     assert_eq!(tell(&*store, live.id, failure(1), NOW).await, Applied::Ignored(Ignored::OldDispatch));
 
     assert_eq!(read(&*store, id).await, ended);

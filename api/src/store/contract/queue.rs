@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use buzzer_shared::job::{Priority, State};
 use buzzer_shared::kind::Kind;
-use buzzer_shared::message::RunResult;
+use buzzer_shared::message::{ReturnReason, RunResult};
 
 use super::{LEASE, NOW};
 use super::{after, change, draft, failure, finished, keep, keep_claimed, read, started, success, tell, types};
@@ -36,7 +36,7 @@ pub async fn claims_take_higher_priority_first_then_the_oldest(store: Arc<dyn St
     assert_eq!(rest.iter().map(|outgoing| outgoing.job.id).collect::<Vec<_>>(), [ids[2], ids[3]]);
     // What comes back waits again in its old place.
     keep(&*store, draft("echo")).await;
-    change(&*store, ids[2], finished(1, RunResult::Returned), NOW).await;
+    change(&*store, ids[2], finished(1, RunResult::Returned(ReturnReason::Stopping)), NOW).await;
     assert_eq!(store.claim(&echo(), 1, NOW + LEASE, NOW).await.unwrap()[0].job.id, ids[2]);
 }
 
@@ -125,7 +125,7 @@ pub async fn what_should_have_started_expires(store: Arc<dyn Store>) {
     // Has been with a worker and came back: it started in time.
     let begun = keep_claimed(&*store, expiring("echo", NOW), NOW + LEASE).await.id;
     change(&*store, begun, started(1, 1), NOW).await;
-    change(&*store, begun, finished(1, RunResult::Returned), NOW).await;
+    change(&*store, begun, finished(1, RunResult::Returned(ReturnReason::Stopping)), NOW).await;
 
     assert!(store.wake_due(after(4), 10).await.unwrap().is_empty());
     let expired = store.wake_due(after(5), 10).await.unwrap();
