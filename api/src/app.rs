@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use buzzer_shared::broker::{Broker, DeclareError};
+use buzzer_shared::id::RunId;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
@@ -15,9 +16,12 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::bounds::Bounds;
+use crate::cancel::{CancelBroadcast, Cancels};
 use crate::catalog::Catalog;
 use crate::config::{ApiConfig, StoreAddress};
 use crate::dispatch::{Claimer, Outbox, Publisher};
+use crate::forget::Forgetter;
 use crate::hearing::Hearing;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
@@ -29,6 +33,7 @@ use crate::state::AppState;
 use crate::store::sqlite::{OpenError, SqliteStore};
 use crate::store::{Outgoing, Store};
 use crate::sweep::Sweeper;
+use crate::tally::Tally;
 use crate::wake::Wake;
 use crate::{jobs, kinds, openapi, ops, serve};
 
@@ -92,23 +97,37 @@ impl App {
 
         let (outbox, outgoing) = Outbox::new();
         let lanes = Lanes::new(line.broker.line(), Arc::clone(&clock));
+        let (cancels, to_cancel) = Cancels::new();
+        let wake = Wake::default();
+        let journal = Journal {
+            store: Arc::clone(&store),
+            lanes: lanes.clone(),
+            wake: wake.clone(),
+            cancels,
+            tally: Tally::default(),
+            clock: Arc::clone(&clock),
+        };
         let state = AppState {
             store: Arc::clone(&store),
+            journal,
             catalog: Catalog::default(),
             lanes: lanes.clone(),
             outbox: outbox.clone(),
-            wake: Wake::default(),
+            bounds: Bounds::new(config.limits()),
+            wake,
             line: line.broker.line(),
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
             max_body: config.max_body.0,
-            keep: config.keep,
+            retention: config.keep.clone(),
             claim_lease: config.leases.claim_lease.as_duration(),
         };
         state.catalog.refresh(&*store, clock.now()).await?;
+        state.bounds.refresh(&*store).await?;
 
         let loops = shutdown.later();
-        let tasks = Loops { state: state.clone(), line: line.clone(), config: config.clone() }.spawn(outgoing, &loops);
+        let tasks = Loops { state: state.clone(), line: line.clone(), config: config.clone() }
+            .spawn(outgoing, to_cancel, &loops);
 
         let drain = config.drain.as_duration();
         let serving = tokio::spawn(serve::serve(listener, router(state), shutdown.clone(), drain));
@@ -176,13 +195,17 @@ struct Loops {
 }
 
 impl Loops {
-    fn spawn(self, outgoing: mpsc::Receiver<Outgoing>, shutdown: &Shutdown) -> JoinSet<()> {
-        let AppState { store, catalog, lanes, outbox, wake, clock, .. } = self.state;
+    fn spawn(
+        self,
+        outgoing: mpsc::Receiver<Outgoing>,
+        to_cancel: mpsc::Receiver<RunId>,
+        shutdown: &Shutdown,
+    ) -> JoinSet<()> {
+        let AppState { store, journal, catalog, outbox, bounds, retention, clock, .. } = self.state;
         let BrokerLine { broker, topology, .. } = self.line;
         let leases = self.config.leases;
         let lease = leases.run_lease.as_duration();
         let (outcomes, beats) = (Hearing::default(), Hearing::default());
-        let journal = Journal { store, lanes, wake, clock: Arc::clone(&clock) };
 
         let claimer = Claimer {
             journal: journal.clone(),
@@ -202,6 +225,7 @@ impl Loops {
             journal: journal.clone(),
             clock: Arc::clone(&clock),
             hearing: outcomes.clone(),
+            lease,
         };
         let signals = Signals {
             broker: Arc::clone(&broker),
@@ -210,6 +234,7 @@ impl Loops {
             clock: Arc::clone(&clock),
             lease,
         };
+        let broadcast = CancelBroadcast { broker: Arc::clone(&broker), topology: topology.clone() };
         let pulses = Pulses {
             broker,
             topology,
@@ -219,8 +244,8 @@ impl Loops {
             clock: Arc::clone(&clock),
             lease,
         };
-        let keep = self.config.keep.as_duration();
-        let sweeper = Sweeper { journal, catalog, hearing: [outcomes, beats], leases, keep, clock };
+        let forgetter = Forgetter { store, retention, clock: Arc::clone(&clock) };
+        let sweeper = Sweeper { journal, catalog, hearing: [outcomes, beats], leases, bounds, clock };
 
         let mut tasks = JoinSet::new();
         // The publisher outlives the claimer: what is claimed is sent, and does not wait for the end of its lease.
@@ -234,7 +259,9 @@ impl Loops {
         tasks.spawn(replies.run(shutdown.clone()));
         tasks.spawn(signals.run(shutdown.clone()));
         tasks.spawn(pulses.run(shutdown.clone()));
+        tasks.spawn(broadcast.run(to_cancel, shutdown.clone()));
         tasks.spawn(sweeper.run(shutdown.clone()));
+        tasks.spawn(forgetter.run(shutdown.clone()));
         tasks
     }
 }

@@ -9,6 +9,9 @@ use buzzer_shared::config::ByteSize;
 use buzzer_shared::time::{InvalidTime, Span};
 use clap::Args;
 
+use crate::bounds::Limits;
+use crate::retention::Retention;
+
 /// What the API needs to know but for the broker, which a process may share between its parts.
 #[derive(Debug, Clone, Args)]
 pub struct ApiConfig {
@@ -24,9 +27,17 @@ pub struct ApiConfig {
     #[arg(long, env = "BUZZER_MAX_BODY", default_value = "1MiB")]
     pub max_body: ByteSize,
 
-    /// How long jobs are kept after they are done.
+    /// How long jobs are kept after they are done, and after it where kinds differ: `7d,demo.sleep=1h`.
     #[arg(long, env = "BUZZER_KEEP", default_value = "7d")]
-    pub keep: Span,
+    pub keep: Retention,
+
+    /// How many jobs may be accepted and not done; past that a submission is answered 503.
+    #[arg(long, env = "BUZZER_MAX_WAITING", default_value_t = 1_000_000)]
+    pub max_waiting: u64,
+
+    /// How many bytes the store may hold; past that a submission is answered 503.
+    #[arg(long, env = "BUZZER_MAX_STORED", default_value = "100GiB")]
+    pub max_stored: ByteSize,
 
     /// How long what is under way may take to end when the process is asked to stop.
     #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
@@ -34,6 +45,12 @@ pub struct ApiConfig {
 
     #[command(flatten)]
     pub leases: Leases,
+}
+
+impl ApiConfig {
+    pub fn limits(&self) -> Limits {
+        Limits { waiting: self.max_waiting, stored: u64::try_from(self.max_stored.0).unwrap_or(u64::MAX) }
+    }
 }
 
 /// How long silence is waited for before a job is sent out again.

@@ -192,7 +192,9 @@ fn event(error: &PublishError, run: RunId) -> Option<Event> {
 /// one goes out, and no later than the job itself.
 fn request(job: &Job, input: bytes::Bytes, now: Time) -> Request {
     let claim = job.phase.lease().map_or(Duration::ZERO, |until| until.since(now));
-    let expires = job.expires_at.map_or(Duration::MAX, |at| at.since(now));
+    // What has started once does not expire any more.
+    let expires_at = job.expires_at.filter(|_| job.started_at.is_none());
+    let expires = expires_at.map_or(Duration::MAX, |at| at.since(now));
     Request {
         run: RunId { job: job.id, dispatch: job.dispatch },
         kind: job.kind.clone(),
@@ -200,8 +202,8 @@ fn request(job: &Job, input: bytes::Bytes, now: Time) -> Request {
         priority: job.priority,
         timeout: job.timeout,
         expiration: (claim * 2 / 3).min(expires),
-        expires_at: job.expires_at,
-        alone: false,
+        expires_at,
+        alone: job.suspicion.alone,
         traceparent: None,
         input,
     }

@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::time::Clock;
 
+use crate::cancel::Cancels;
 use crate::lanes::Lanes;
-use crate::store::{Applied, Change, Happening, Store, StoreError};
+use crate::lifecycle::{Event, Ignored};
+use crate::store::{Applied, Asked, Change, Happening, Store, StoreError, Wish};
+use crate::tally::Tally;
 use crate::wake::Wake;
 
 /// The one way by which jobs change after their submission. Cheap to clone.
@@ -14,21 +18,26 @@ pub struct Journal {
     pub store: Arc<dyn Store>,
     pub lanes: Lanes,
     pub wake: Wake,
+    pub cancels: Cancels,
+    pub tally: Tally,
     pub clock: Arc<dyn Clock>,
 }
 
 impl Journal {
     /// Applies happenings in one transaction; then frees their places and wakes those who wait.
     pub async fn apply(&self, happenings: Vec<Happening>) -> Result<(), StoreError> {
-        let jobs: Vec<_> = happenings.iter().map(|happening| happening.job).collect();
+        let told: Vec<_> = happenings.iter().map(Told::of).collect();
         let applied = self.store.apply(happenings, self.clock.now()).await?;
         let mut changes = Vec::with_capacity(applied.len());
         let mut unknown = 0;
-        for applied in applied {
+        for (applied, told) in applied.into_iter().zip(&told) {
             match applied {
                 Applied::Changed(change) => changes.push(change),
-                Applied::Ignored(reason) => tracing::debug!(%reason, "an event was ignored"),
-                Applied::Unknown => unknown += 1,
+                Applied::Ignored(reason) => self.ignored(told, reason),
+                Applied::Unknown => {
+                    self.tally.unknown_job();
+                    unknown += 1;
+                }
             }
         }
         if unknown > 0 {
@@ -38,9 +47,25 @@ impl Journal {
             );
         }
         self.lanes.changed(&changes);
+        changes.iter().filter(|change| change.job.is_to_stop()).for_each(|change| self.cancels.tell(&change.job));
         // Also where nothing changed: an earlier try may have been stored without an answer, and nobody was woken then.
-        jobs.into_iter().for_each(|job| self.wake.changed(job));
+        told.into_iter().for_each(|told| self.wake.changed(told.job));
         Ok(())
+    }
+
+    /// Tells one job of a tenant what its owner wants, and its worker if it has one.
+    pub async fn ask(&self, tenant: &Tenant, id: JobId, wish: Wish) -> Result<Option<Asked>, StoreError> {
+        let asked = self.store.ask(tenant, id, wish, self.clock.now()).await?;
+        if let Some(Asked::Changed(change)) = &asked {
+            self.changed(std::slice::from_ref(change));
+        }
+        if let (Wish::Cancel, Some(Asked::Changed(Change { job, .. }) | Asked::Refused(job, Ignored::Known))) =
+            (wish, &asked)
+        {
+            // Also when the job is done now: a run whose lease has ended may still go on.
+            self.cancels.tell(job);
+        }
+        Ok(asked)
     }
 
     /// Tells of changes that the store made by itself.
@@ -49,5 +74,33 @@ impl Journal {
         for Change { job, .. } in changes {
             self.wake.changed(job.id);
         }
+    }
+
+    fn ignored(&self, told: &Told, reason: Ignored) {
+        self.tally.ignored(reason);
+        match told.outcome_of {
+            Some(dispatch) => tracing::info!(
+                job.id = %told.job, dispatch, %reason,
+                "an outcome changes nothing: the job was run again, or has ended, without it"
+            ),
+            None => tracing::debug!(job.id = %told.job, %reason, "an event was ignored"),
+        }
+    }
+}
+
+/// What is kept of a happening, to tell what came of it.
+struct Told {
+    job: JobId,
+    /// The dispatch whose outcome it was, if it was one.
+    outcome_of: Option<u32>,
+}
+
+impl Told {
+    fn of(happening: &Happening) -> Self {
+        let outcome_of = match &happening.event {
+            Event::Finished { dispatch, .. } => Some(*dispatch),
+            _ => None,
+        };
+        Self { job: happening.job, outcome_of }
     }
 }

@@ -17,15 +17,20 @@ mod openapi;
 pub mod problem;
 mod serve;
 
+pub mod bounds;
+pub mod cancel;
 pub mod catalog;
 pub mod dispatch;
+pub mod forget;
 pub mod hearing;
 pub mod journal;
 pub mod lanes;
 pub mod pulse;
 pub mod replies;
+pub mod retention;
 pub mod signals;
 pub mod sweep;
+pub mod tally;
 pub mod wake;
 
 pub mod lifecycle;

@@ -11,6 +11,7 @@ use buzzer_shared::problem::Problem;
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
+use crate::bounds::Full;
 use crate::header::HeaderDoc;
 use crate::store::StoreError;
 
@@ -51,6 +52,16 @@ pub enum ApiError {
     JobGone(String, String),
     #[error("The job is {0}: it has no result.")]
     NoResult(State),
+    #[error("The job is {0}: it cannot be canceled any more.")]
+    TooLate(State),
+    #[error("The job is {0}: there is no attempt to bring forward, and no end to start anew from.")]
+    NothingToRetry(State),
+    #[error("The job is {0}: only a job that is done can be deleted. Cancel it first.")]
+    NotDone(State),
+    #[error("{0} jobs are accepted and not done, the most that is taken here.")]
+    TooManyWaiting(u64),
+    #[error("The store holds {0} bytes, the most that it may.")]
+    StoreFull(u64),
     #[error("This key was used before with another kind or body. A new request needs a new key.")]
     KeyReused,
     #[error("There is nothing at {0}.")]
@@ -142,6 +153,16 @@ problem_types! {
         "Finished jobs are kept for a time that the operator sets with `BUZZER_KEEP`. This one is older, and was deleted with its result.";
     NO_RESULT "no-result" Some(StatusCode::CONFLICT), "The job has no result",
         "Only a job that succeeded has a result. `state` tells where it is; wait for it with `GET /v1/jobs/{id}?wait=30`.";
+    TOO_LATE "too-late" Some(StatusCode::CONFLICT), "Too late to cancel",
+        "The job was done before the cancel came. Nothing was changed; `state` tells how it ended.";
+    NOTHING_TO_RETRY "nothing-to-retry" Some(StatusCode::CONFLICT), "Nothing to retry",
+        "The job goes its way: it waits for its time or its turn, or it runs. A retry brings the next attempt of a job that is `retrying` forward, and runs a job that is done again, as a new job.";
+    NOT_DONE "not-done" Some(StatusCode::CONFLICT), "The job is not done",
+        "Only a job that is done can be deleted. Cancel it first with `POST /v1/jobs/{id}/cancel`.";
+    TOO_MANY_WAITING "too-many-waiting" Some(StatusCode::SERVICE_UNAVAILABLE), "Too many jobs wait",
+        "So many jobs are accepted and not done that no more are taken; the operator sets the bound with `BUZZER_MAX_WAITING`. What was accepted before is not touched, and nothing of this request was stored. Try again after `Retry-After` seconds; more workers make it shorter.";
+    STORE_FULL "store-full" Some(StatusCode::SERVICE_UNAVAILABLE), "The store is full",
+        "The store holds as many bytes as it may; the operator sets the bound with `BUZZER_MAX_STORED`, and how long jobs are kept with `BUZZER_KEEP`. What was accepted before is not touched, and nothing of this request was stored. Try again after `Retry-After` seconds.";
     KEY_REUSED "key-reused" Some(StatusCode::UNPROCESSABLE_ENTITY), "The key was used for something else",
         "An `Idempotency-Key` stands for one request. The same key with another kind or body would hide a mistake. Nothing was stored.";
     NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
@@ -160,6 +181,12 @@ problem_types! {
         "The input fits the announced schema, but not the handler's own type, or is more than the broker carries. Another attempt would not help, so there is none.";
     OUTPUT_TOO_LARGE "output-too-large" None, "The output is too large",
         "The handler's output has more bytes than the worker's `BUZZER_MAX_BODY` or the broker allows. Store large results elsewhere and return their address.";
+    LOST "lost" None, "Nobody knows how the run ended",
+        "The kind of this job promises that a job is never run twice. Its run was begun, or sent out, and then its worker or the broker was lost, so nobody knows how far it came. Look at what it did, and run it again by hand if that is right: `POST /v1/jobs/{id}/retry` makes a new job of it.";
+    POISON "poison" None, "The job brings workers down",
+        "Three times a worker was lost while it ran this job and nothing beside it. It is not tried again, so that the other jobs can go on. The worker's own log, or the system's, says how it died: look for a crash, or for a process killed for its memory.";
+    EXPIRED "expired" None, "The job was not started in time",
+        "The submission said with `expires` by when the job must have started. It had not, so it was given up. `waiting` told meanwhile what it waited for: most often there were too few workers.";
     FAILED "failed" None, "The handler failed",
         "The handler reported an error without a type of its own. The detail is the handler's.";
 }
@@ -183,6 +210,11 @@ impl ApiError {
             Self::UnknownJob(_) => UNKNOWN_JOB,
             Self::JobGone(..) => JOB_GONE,
             Self::NoResult(_) => NO_RESULT,
+            Self::TooLate(_) => TOO_LATE,
+            Self::NothingToRetry(_) => NOTHING_TO_RETRY,
+            Self::NotDone(_) => NOT_DONE,
+            Self::TooManyWaiting(_) => TOO_MANY_WAITING,
+            Self::StoreFull(_) => STORE_FULL,
             Self::KeyReused => KEY_REUSED,
             Self::NoSuchPath(_) => NO_SUCH_PATH,
             Self::WrongMethod(_) => WRONG_METHOD,
@@ -199,7 +231,10 @@ impl ApiError {
                 vec![("errors", errors.iter().map(error).collect())]
             }
             Self::UnknownKind(_, known) => vec![("known", json!(known.0))],
-            Self::NoResult(state) => vec![("state", json!(state))],
+            Self::NoResult(state) | Self::TooLate(state) | Self::NothingToRetry(state) | Self::NotDone(state) => {
+                vec![("state", json!(state))]
+            }
+            Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
             _ => Vec::new(),
         }
     }
@@ -210,6 +245,15 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Unavailable(_) => Self::StoreUnavailable(error),
             StoreError::Corrupt(detail) => Self::Internal(detail),
+        }
+    }
+}
+
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Waiting { limit } => Self::TooManyWaiting(limit),
+            Full::Stored { limit } => Self::StoreFull(limit),
         }
     }
 }
@@ -275,7 +319,17 @@ mod tests {
         let mut slugs: Vec<_> = ALL.iter().map(|problem| problem.slug).collect();
         slugs.sort_unstable();
         assert!(slugs.windows(2).all(|pair| pair[0] != pair[1]));
-        for r#type in [job::TIMEOUT, job::PANIC, job::REJECTED_INPUT, job::OUTPUT_TOO_LARGE, job::FAILED] {
+        let ours = [
+            job::TIMEOUT,
+            job::PANIC,
+            job::REJECTED_INPUT,
+            job::OUTPUT_TOO_LARGE,
+            job::LOST,
+            job::POISON,
+            job::EXPIRED,
+            job::FAILED,
+        ];
+        for r#type in ours {
             let slug = r#type.strip_prefix("/problems/").unwrap();
             assert!(ALL.iter().any(|problem| problem.slug == slug && problem.status.is_none()), "{slug}");
         }

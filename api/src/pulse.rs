@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use crate::catalog::Catalog;
 use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
+use crate::lifecycle::RunLease;
 use crate::store::{self, StoreError};
 
 /// A worker that is not known is asked for its kinds, but not with each of its beats: all workers hear the question.
@@ -134,7 +135,7 @@ impl Pulses {
             self.ask(opening).await;
         }
         if !beat.held.is_empty() {
-            self.journal.apply(store::renewals(&beat.held, now + self.lease)).await?;
+            self.journal.apply(store::renewals(&beat.held, RunLease::new(now, self.lease))).await?;
         }
         Ok(())
     }

@@ -1,17 +1,17 @@
-//! Takes outcomes from the replies queue: stores them, then acknowledges them, in batches that follow the load.
+//! Takes outcomes, and starts of runs that were acknowledged early, from the replies queue: stores them, then acknowledges them, in batches that follow the load.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, Delivery, Receipts, Subscriber, Subscription};
-use buzzer_shared::message::Outcome;
+use buzzer_shared::message::{Outcome, Reply, Started};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
 
 use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
-use crate::lifecycle::Event;
+use crate::lifecycle::{Event, RunLease};
 use crate::store::{Happening, StoreError};
 
 /// So many outcomes may be on their way to the store; then RabbitMQ holds the rest.
@@ -31,6 +31,8 @@ pub struct Replies {
     pub journal: Journal,
     pub clock: Arc<dyn Clock>,
     pub hearing: Hearing,
+    /// How long a run may go without a beat.
+    pub lease: Duration,
 }
 
 impl Replies {
@@ -73,12 +75,19 @@ impl Replies {
     fn read(&self, batch: Vec<Delivery>) -> Vec<Reported> {
         let mut outcomes = Vec::with_capacity(batch.len());
         for delivery in batch {
-            match Outcome::read(&delivery.message) {
-                Ok(outcome) => outcomes.push(Reported { happening: happening(outcome, fastrand::f64()), delivery }),
+            match Reply::read(&delivery.message) {
+                Ok(reply) => outcomes.push(Reported { happening: self.happening(reply), delivery }),
                 Err(reason) => self.park(delivery, &reason),
             }
         }
         outcomes
+    }
+
+    fn happening(&self, reply: Reply) -> Happening {
+        match reply {
+            Reply::Outcome(outcome) => finished(outcome, fastrand::f64()),
+            Reply::Started(started) => started_early(&started, RunLease::new(self.clock.now(), self.lease)),
+        }
     }
 
     /// Stores outcomes together. Where one of them cannot be, it is found by halving, and parked; the others are kept.
@@ -160,8 +169,13 @@ fn gather(first: Delivery, subscriber: &mut Subscriber) -> Vec<Delivery> {
     batch
 }
 
-fn happening(outcome: Outcome, chance: f64) -> Happening {
+fn finished(outcome: Outcome, chance: f64) -> Happening {
     let Outcome { run, worker, started_at, result } = outcome;
     let event = Event::Finished { dispatch: run.dispatch, worker, started_at, result, chance };
     Happening { job: run.job, event }
+}
+
+fn started_early(started: &Started, lease: RunLease) -> Happening {
+    let Started { run, worker, at, charged } = *started;
+    Happening { job: run.job, event: Event::StartedEarly { dispatch: run.dispatch, worker, at, lease, charged } }
 }

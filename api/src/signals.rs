@@ -6,11 +6,11 @@ use std::time::Duration;
 use buzzer_shared::broker::{Broker, Delivery, Receipts, Subscription};
 use buzzer_shared::message::{Signal, SignalBody};
 use buzzer_shared::shutdown::Shutdown;
-use buzzer_shared::time::{Clock, Time};
+use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
 
 use crate::journal::Journal;
-use crate::lifecycle::{Event, Progress};
+use crate::lifecycle::{Event, Progress, RunLease};
 use crate::store::Happening;
 
 /// So many signals are stored in one transaction at most.
@@ -51,11 +51,11 @@ impl Signals {
     }
 
     async fn step(&self, batch: Vec<Delivery>) {
-        let until = self.clock.now() + self.lease;
+        let lease = RunLease::new(self.clock.now(), self.lease);
         let mut happenings = Vec::with_capacity(batch.len());
         for Delivery { message, .. } in batch {
             match Signal::read(&message) {
-                Ok(signal) => happenings.push(happening(signal, until)),
+                Ok(signal) => happenings.push(happening(signal, lease)),
                 Err(reason) => tracing::warn!(%reason, "a signal cannot be read; it is dropped"),
             }
         }
@@ -68,13 +68,13 @@ impl Signals {
     }
 }
 
-fn happening(signal: Signal, until: Time) -> Happening {
+fn happening(signal: Signal, lease: RunLease) -> Happening {
     let Signal { run, n, worker, at, body } = signal;
     let dispatch = run.dispatch;
     let event = match body {
-        SignalBody::Started => Event::Started { dispatch, n, worker, at, until },
+        SignalBody::Started => Event::Started { dispatch, n, worker, at, lease },
         SignalBody::Progress { percent, message } => {
-            Event::Progressed { dispatch, n, worker, at, until, progress: Progress { percent, message } }
+            Event::Progressed { dispatch, n, worker, at, lease, progress: Progress { percent, message } }
         }
     };
     Happening { job: run.job, event }

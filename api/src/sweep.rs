@@ -1,4 +1,4 @@
-//! Does what time alone asks for: wakes jobs that are due, takes back those nobody speaks for, deletes old ones.
+//! Does what time alone asks for: wakes jobs that are due, takes back those nobody speaks for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 
+use crate::bounds::Bounds;
 use crate::catalog::Catalog;
 use crate::config::Leases;
 use crate::hearing::Hearing;
@@ -18,12 +19,6 @@ const DUE_EVERY: Duration = Duration::from_millis(200);
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// So many jobs are moved in one transaction at most, so that a sweep does not hold up the submissions behind it.
 const STEP: usize = 500;
-/// So many steps of deletion are taken in one round at most: more jobs a second than one store can finish.
-const FORGET_STEPS: usize = 30;
-/// A key is kept at least so long, also when its job is not.
-const KEEP_KEYS: Duration = Duration::from_secs(24 * 60 * 60);
-/// A worker that was silent for so long is not listed any more.
-const FORGET_WORKERS: Duration = Duration::from_secs(60 * 60);
 
 #[derive(Debug)]
 pub struct Sweeper {
@@ -32,8 +27,7 @@ pub struct Sweeper {
     /// Outcomes, and beats: a run lives on both.
     pub hearing: [Hearing; 2],
     pub leases: Leases,
-    /// How long jobs are kept after they are done.
-    pub keep: Duration,
+    pub bounds: Bounds,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -58,8 +52,7 @@ impl Sweeper {
 
     async fn round(&self) -> Result<(), StoreError> {
         self.end_leases().await?;
-        self.look_around().await?;
-        self.forget().await
+        self.look_around().await
     }
 
     /// Sends jobs on whose time has come.
@@ -100,19 +93,6 @@ impl Sweeper {
         self.catalog.refresh(&*self.journal.store, self.clock.now()).await?;
         self.journal.lanes.set_slots(&self.catalog.slots());
         self.journal.lanes.reconcile(&self.journal.store.out().await?);
-        Ok(())
-    }
-
-    /// Deletes in small steps, each a transaction of its own, so that submissions pass between them.
-    async fn forget(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        self.journal.store.dismiss(None, now - FORGET_WORKERS).await?;
-        for _ in 0..FORGET_STEPS {
-            let forgotten = self.journal.store.forget(now - self.keep, now - KEEP_KEYS.max(self.keep), STEP).await?;
-            if forgotten < STEP {
-                break;
-            }
-        }
-        Ok(())
+        self.bounds.refresh(&*self.journal.store).await
     }
 }

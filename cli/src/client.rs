@@ -97,7 +97,7 @@ pub enum ClientError {
 }
 
 fn doubt(in_doubt: bool) -> &'static str {
-    if in_doubt { ". The job may have been accepted; with --key it is safe to hand it in again" } else { "" }
+    if in_doubt { ". It may have been accepted; with --key it is safe to ask again" } else { "" }
 }
 
 impl ClientError {
@@ -160,6 +160,20 @@ impl Client {
         let request = self.request(Method::GET, &["jobs", &id.to_string()]);
         let request = request.query(&[("wait", LONG_POLL.as_secs()), ("after", seq.into())]);
         self.send(request, DEADLINE + LONG_POLL).await
+    }
+
+    /// Asks a job to stop.
+    pub async fn cancel(&self, id: JobId) -> Result<Said<Job>, ClientError> {
+        self.send(self.request(Method::POST, &["jobs", &id.to_string(), "cancel"]), DEADLINE).await
+    }
+
+    /// Has a job run again; under the same `key`, a job that is done only once.
+    pub async fn retry(&self, id: JobId, key: Option<&str>) -> Result<Said<Job>, ClientError> {
+        let mut request = self.request(Method::POST, &["jobs", &id.to_string(), "retry"]);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.send(request, DEADLINE).await
     }
 
     /// A page of jobs.

@@ -29,6 +29,10 @@ pub struct Job {
     pub tags: BTreeMap<String, String>,
     #[serde(default)]
     output: Option<Box<RawValue>>,
+    #[serde(default)]
+    pub retry_of: Option<JobId>,
+    #[serde(default)]
+    pub cancel_requested_at: Option<Time>,
     pub error: Option<Problem>,
     pub progress: Option<Progress>,
     pub waiting: Option<Waiting>,
@@ -97,9 +101,11 @@ impl Job {
         row("attempt", &format!("{} of {}", self.attempt, self.max_attempts));
         row("priority", &self.priority.get().to_string());
         row("tags", &tags.join(", "));
+        row("retry of", &self.retry_of.map(|id| id.to_string()).unwrap_or_default());
         row("created", &time(Some(self.created_at)));
         row("runs at", &time(Some(self.run_at).filter(|_| self.state == State::Scheduled)));
         row("started", &time(self.started_at));
+        row("to stop", &time(self.cancel_requested_at.filter(|_| !self.done)));
         row("finished", &time(self.finished_at));
         if !self.done {
             row(news, &self.news());

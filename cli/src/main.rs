@@ -1,6 +1,7 @@
-//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`]); all of them talk through [`client`], know
+//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`]); all of them talk through [`client`], know
 //! a job as [`job`] has it, wait for one by [`follow`], and end as [`failure`] says.
 
+mod cancel;
 mod client;
 mod failure;
 mod follow;
@@ -8,6 +9,7 @@ mod get;
 mod job;
 mod list;
 mod output;
+mod retry;
 mod submit;
 mod up;
 
@@ -39,6 +41,8 @@ enum Command {
     Submit(submit::Submit),
     Get(get::Get),
     List(list::List),
+    Cancel(cancel::Cancel),
+    Retry(retry::Retry),
     Up(up::Up),
 }
 
@@ -61,6 +65,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Submit(submit) => submit.run(&client).await,
         Command::Get(get) => get.run(&client).await,
         Command::List(list) => list.run(&client).await,
+        Command::Cancel(cancel) => cancel.run(&client).await,
+        Command::Retry(retry) => retry.run(&client).await,
         Command::Up(up) => Ok(up.run().await?),
     }
 }

@@ -12,6 +12,11 @@ pub fn line(text: impl AsRef<[u8]>) -> std::io::Result<()> {
     }
 }
 
+/// Writes a line to standard error: something went wrong, and the rest goes on.
+pub fn complain(text: &str) {
+    eprintln!("buzzer: {text}");
+}
+
 /// Tells a person something beside the output; says nothing when nobody reads it on a terminal.
 pub fn hint(text: &str) {
     if std::io::IsTerminal::is_terminal(&std::io::stderr()) {

@@ -123,6 +123,14 @@ pub enum DeliveryMode {
 const LONG: Duration = Duration::from_secs(600);
 
 impl KindSpec {
+    /// Its retry policy, or the one that a job asks for instead; but what must not run twice has one attempt.
+    pub fn retry_policy(&self, asked: Option<RetryPolicy>) -> RetryPolicy {
+        match self.delivery {
+            DeliveryMode::AtLeastOnce => asked.unwrap_or(self.retry),
+            DeliveryMode::AtMostOnce => RetryPolicy::NEVER,
+        }
+    }
+
     /// Whether a request of this kind is acknowledged before it is run: a run may take over ten minutes, or the broker
     /// must never deliver it again. From then on it lives on the beats of its worker.
     pub fn acknowledges_early(&self) -> bool {

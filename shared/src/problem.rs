@@ -42,7 +42,7 @@ pub mod job {
     use std::time::Duration;
 
     use super::Problem;
-    use crate::time::Span;
+    use crate::time::{Span, Time};
 
     pub const TIMEOUT: &str = "/problems/timeout";
     pub const PANIC: &str = "/problems/panic";
@@ -52,6 +52,7 @@ pub mod job {
     pub const LOST: &str = "/problems/lost";
     /// Three runs brought their worker down.
     pub const POISON: &str = "/problems/poison";
+    pub const EXPIRED: &str = "/problems/expired";
     /// A handler failed and gave no type of its own.
     pub const FAILED: &str = "/problems/failed";
 
@@ -65,6 +66,10 @@ pub mod job {
 
     pub fn lost(reason: impl std::fmt::Display) -> Problem {
         Problem::new(LOST, "Nobody knows how the run ended", reason.to_string())
+    }
+
+    pub fn expired(at: Time) -> Problem {
+        Problem::new(EXPIRED, "The job was not started in time", format!("It should have started by {at}."))
     }
 
     pub fn poison(crashes: u32) -> Problem {

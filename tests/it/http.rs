@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use buzzer_shared::config::ByteSize;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_tests::inside::{Answer, Inside, MAX_BODY};
 use buzzer_tests::wait::eventually;
@@ -448,6 +449,99 @@ async fn a_job_that_does_not_start_in_time_expires() {
 }
 
 #[tokio::test]
+async fn p5_a_cancel_is_done_asked_or_too_late() {
+    let buzzer = Inside::start().await;
+    let post = |path: String| buzzer.send(buzzer.request(Method::POST, &path));
+    let cancel = |job: &Value| post(job["links"]["cancel"].as_str().unwrap().to_owned());
+
+    let later = buzzer.submit("echo", r#"{"input": 1, "delay": "1h"}"#).await.json();
+    for _ in 0..2 {
+        let canceled = cancel(&later).await;
+        let job = canceled.json();
+        assert_eq!((canceled.status, &job["state"], &job["done"]), (StatusCode::OK, &json!("canceled"), &json!(true)));
+        assert!(job["finished_at"].is_string() && job["error"].is_null() && job["output"].is_null(), "{job}");
+    }
+
+    let done = buzzer.run("echo", r#"{"input": 1}"#).await;
+    let late = cancel(&done).await;
+    is_problem(&late, 409, "too-late");
+    assert_eq!(late.json()["state"], "succeeded");
+    is_problem(&post("/v1/jobs/019a0000-0000-7000-8000-000000000000/cancel".into()).await, 404, "unknown-job");
+    is_problem(&post("/v1/jobs/x/cancel".into()).await, 400, "bad-id");
+}
+
+#[tokio::test]
+async fn a_retry_runs_a_job_now_or_anew() {
+    let buzzer = Inside::start().await;
+    let retry = |job: &Value| {
+        let path = format!("{}/retry", job["links"]["self"].as_str().unwrap());
+        buzzer.request(Method::POST, &path)
+    };
+    let body = r#"{"input": {"fail_times": 1}, "retry": {"backoff": "1h", "max_backoff": "1h"}, "tags": {"a": "b"}}"#;
+    let flaky = buzzer.submit("demo.flaky", body).await.json();
+    let this = flaky["links"]["self"].as_str().unwrap();
+    is_in(&buzzer, this, "retrying").await;
+    let sooner = buzzer.send(retry(&flaky)).await;
+    assert_eq!((sooner.status, &sooner.json()["id"]), (StatusCode::OK, &flaky["id"]), "{}", sooner.text);
+    let done = buzzer.get(&format!("{this}?wait=30")).await.json();
+    assert_eq!((&done["state"], &done["attempt"]), (&json!("succeeded"), &json!(2)), "{done}");
+
+    let anew = async |key: &str| {
+        let answer = buzzer.send(retry(&flaky).header("idempotency-key", key)).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+        answer
+    };
+    let first = anew("again").await;
+    let job = first.json();
+    assert_eq!(first.header("location"), job["links"]["self"].as_str().unwrap());
+    assert_eq!((&job["retry_of"], &job["input"], &job["tags"]), (&flaky["id"], &flaky["input"], &flaky["tags"]));
+    assert_ne!(job["id"], flaky["id"]);
+    assert_eq!(anew("again").await.json()["id"], job["id"]);
+    assert_ne!(anew("once more").await.json()["id"], job["id"]);
+    assert_eq!(buzzer.get(this).await.json(), done, "what is done never changes");
+
+    let waits = buzzer.submit("echo", r#"{"input": 1, "delay": "1h"}"#).await.json();
+    is_problem(&buzzer.send(retry(&waits)).await, 409, "nothing-to-retry");
+}
+
+#[tokio::test]
+async fn only_a_job_that_is_done_can_be_deleted() {
+    let buzzer = Inside::start().await;
+    let delete = |job: &Value| buzzer.send(buzzer.request(Method::DELETE, job["links"]["self"].as_str().unwrap()));
+    let later = buzzer.submit("echo", r#"{"input": 1, "delay": "1h"}"#).await.json();
+    is_problem(&delete(&later).await, 409, "not-done");
+    let done = buzzer.run("echo", r#"{"input": 1}"#).await;
+    let deleted = delete(&done).await;
+    assert_eq!((deleted.status, deleted.json()), (StatusCode::OK, done.clone()));
+    is_problem(&delete(&done).await, 404, "unknown-job");
+    is_problem(&buzzer.get(done["links"]["self"].as_str().unwrap()).await, 404, "unknown-job");
+}
+
+#[tokio::test]
+async fn p8_past_the_bound_a_submission_is_refused_until_there_is_room() {
+    let buzzer = Inside::with(|config| config.max_waiting = 3).await;
+    let key = |key: &'static str| {
+        let request = buzzer.submission("demo.sleep", r#"{"input": {"seconds": 0}, "delay": "1h"}"#);
+        buzzer.send(request.header("idempotency-key", key))
+    };
+    let mut jobs = Vec::new();
+    for name in ["a", "b", "c"] {
+        jobs.push(key(name).await.json());
+    }
+    let refused = key("d").await;
+    is_problem(&refused, 503, "too-many-waiting");
+    assert!(!refused.header("retry-after").is_empty());
+    assert_eq!(key("a").await.json()["id"], jobs[0]["id"], "what was accepted is still answered for");
+    let cancel = jobs[0]["links"]["cancel"].as_str().unwrap();
+    assert_eq!(buzzer.send(buzzer.request(Method::POST, cancel)).await.status, StatusCode::OK);
+    eventually("room for one more", SOON, async || (key("d").await.status == StatusCode::ACCEPTED).then_some(())).await;
+    is_problem(&key("e").await, 503, "too-many-waiting");
+
+    let buzzer = Inside::with(|config| config.max_stored = ByteSize(1)).await;
+    is_problem(&buzzer.submit("echo", r#"{"input": 1}"#).await, 503, "store-full");
+}
+
+#[tokio::test]
 async fn higher_priority_goes_first_then_the_oldest() {
     let mut buzzer = Inside::start().await;
     buzzer.stop_workers().await;
@@ -550,6 +644,12 @@ async fn kinds_workers_health_and_document_tell_what_is_there() {
 fn address(buzzer: &Inside) -> String {
     let request = buzzer.request(Method::GET, "/").build().unwrap();
     format!("127.0.0.1:{}", request.url().port().unwrap())
+}
+
+/// Ends once the job is in this state.
+async fn is_in(buzzer: &Inside, this: &str, state: &str) {
+    let look = async || (buzzer.get(this).await.json()["state"] == state).then_some(());
+    eventually(&format!("{this} to be {state}"), SOON, look).await;
 }
 
 fn is_problem(answer: &Answer, status: u16, slug: &str) {

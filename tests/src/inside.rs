@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use buzzer_api::app::{App, BrokerLine};
 use buzzer_api::config::{ApiConfig, Leases, StoreAddress};
+use buzzer_api::retention::Retention;
 use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::config::ByteSize;
@@ -55,30 +56,39 @@ impl Answer {
 impl Inside {
     /// With the stock worker and its demo kinds. Answers once they are announced.
     pub async fn start() -> Self {
-        let mut inside = Self::without_worker().await;
+        Self::with(|_| {}).await
+    }
+
+    /// The same, with settings of the API changed.
+    pub async fn with(change: impl FnOnce(&mut ApiConfig)) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut inside = Self::start_in(folder, change).await;
         inside.work(stock_worker(&StockConfig { demo: true, ..StockConfig::default() })).await;
         inside
     }
 
     pub async fn without_worker() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
-        Self::start_in(folder).await
+        Self::start_in(folder, |_| {}).await
     }
 
-    async fn start_in(folder: TempDir) -> Self {
+    async fn start_in(folder: TempDir, change: impl FnOnce(&mut ApiConfig)) -> Self {
         // reqwest takes its TLS provider from the process. The only error is that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Arc::new(SystemClock);
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new(Arc::<SystemClock>::clone(&clock)));
         let shutdown = Shutdown::default();
-        let config = ApiConfig {
+        let mut config = ApiConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             store: StoreAddress::Sqlite(folder.path().join("buzzer.db")),
             max_body: ByteSize(MAX_BODY),
-            keep: Span::from_secs(3600),
+            keep: Retention::new(Span::from_secs(3600)),
+            max_waiting: 1_000_000,
+            max_stored: ByteSize(1 << 40),
             drain: Span::from_secs(5),
             leases: Leases { claim_lease: Span::from_secs(30), run_lease: Span::from_secs(60) },
         };
+        change(&mut config);
         let line = BrokerLine { broker: Arc::clone(&broker), topology: topology(), durable: false };
         let app = App::start(config, line, clock, shutdown.clone()).await.expect("the API starts");
         let base = format!("http://{}", app.address());
@@ -137,7 +147,7 @@ impl Inside {
         self.stop_workers().await;
         self.shutdown.request();
         self.app.await.expect("the API stops");
-        Self::start_in(self.folder).await
+        Self::start_in(self.folder, |_| {}).await
     }
 
     /// The broker, to speak past the API.

@@ -90,10 +90,20 @@ pub(super) async fn wait(
             () = state.shutdown.requested() => {}
         }
     }
+    read(state, tenant, id).await
+}
+
+/// The job as it is now.
+async fn read(state: &AppState, tenant: &Tenant, id: JobId) -> Result<(Job, Content), ApiError> {
     match state.store.job_with_content(tenant, id).await? {
         Some(JobWithContent { job, input, output }) => Ok((job, Content { input, output })),
         None => Err(missing(state, id)),
     }
+}
+
+/// Input and output as they are now.
+pub(super) async fn content(state: &AppState, tenant: &Tenant, id: JobId) -> Result<Content, ApiError> {
+    Ok(read(state, tenant, id).await?.1)
 }
 
 /// Ends once the job is there. Its input and output, which may be large, are not read for that.
@@ -118,9 +128,10 @@ fn is_there(job: &Job, until: Until) -> bool {
 
 /// A job that was accepted before anything that is still kept is gone; any other was never there.
 pub(super) fn missing(state: &AppState, id: JobId) -> ApiError {
-    let oldest_kept = state.clock.now() - state.keep.as_duration();
+    let keep = state.retention.longest();
+    let oldest_kept = state.clock.now() - keep.as_duration();
     match id.accepted_at() {
-        Some(at) if at < oldest_kept => ApiError::JobGone(id.to_string(), state.keep.to_string()),
+        Some(at) if at < oldest_kept => ApiError::JobGone(id.to_string(), keep.to_string()),
         _ => ApiError::UnknownJob(id.to_string()),
     }
 }

@@ -1,10 +1,15 @@
 //! Jobs over HTTP: a file for each endpoint, and for what they read and show.
 
+mod cancel;
+mod delete;
 mod get;
 mod list;
 mod result;
+mod retry;
 mod submit;
 
+mod accept;
+mod answer;
 mod headers;
 mod order;
 mod view;
@@ -25,7 +30,14 @@ const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 pub fn router() -> ApiRouter<AppState> {
     ApiRouter::new()
         .api_route("/v1/jobs", get_with(list::list, list::doc))
-        .api_route(crate::openapi::JOB_PATH, post_with(submit::submit, submit::doc).get_with(get::get, get::doc))
+        .api_route(
+            crate::openapi::JOB_PATH,
+            post_with(submit::submit, submit::doc)
+                .get_with(get::get, get::doc)
+                .delete_with(delete::delete, delete::doc),
+        )
+        .api_route("/v1/jobs/{job}/cancel", post_with(cancel::cancel, cancel::doc))
+        .api_route("/v1/jobs/{job}/retry", post_with(retry::retry, retry::doc))
         .api_route("/v1/jobs/{job}/result", get_with(result::result, result::doc))
 }
 

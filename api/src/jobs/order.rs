@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::Priority;
-use buzzer_shared::kind::KindSpec;
+use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::{Span, Time};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::extract::object;
-use crate::lifecycle::{Job, Phase};
+use crate::lifecycle::Job;
 use crate::problem::{ApiError, Violation};
 
 const TAGS_MAX: usize = 16;
@@ -44,9 +44,9 @@ pub(super) struct SubmitJob<'a> {
     timeout: Option<Span>,
     #[serde(default)]
     priority: Priority,
-    /// Instead of the kind's own policy, where given.
-    #[serde(default, deserialize_with = "object")]
-    retry: RetryOverride,
+    /// Instead of the kind's own policy, where given. Refused for a kind whose jobs are never run twice.
+    #[serde(default, deserialize_with = "retry_override")]
+    retry: Option<RetryOverride>,
     /// Names and values of your own, to find the job by.
     #[serde(default)]
     tags: BTreeMap<String, String>,
@@ -73,7 +73,7 @@ impl SubmitJob<'_> {
     /// # Errors
     /// All that its kind or a limit does not allow.
     pub fn into_job(self, tenant: Tenant, spec: &KindSpec, now: Time) -> Result<Job, ApiError> {
-        let retry = self.retry.over(spec.retry);
+        let retry = spec.retry_policy(self.retry.map(|retry| retry.over(spec.retry)));
         let mut violations = self.misfits(spec, now);
         if !(1..=ATTEMPTS_MAX).contains(&retry.max_attempts) {
             violations
@@ -84,26 +84,13 @@ impl SubmitJob<'_> {
         }
         let delayed = self.delay.map_or(now, |delay| now + delay.as_duration());
         Ok(Job {
-            id: JobId::new(now),
-            tenant,
-            kind: spec.name.clone(),
             priority: self.priority,
             tags: self.tags,
             retry,
             timeout: self.timeout.unwrap_or(spec.timeout).as_duration(),
-            created_at: now,
             run_at: self.run_at.unwrap_or(delayed).max(now),
             expires_at: self.expires.map(|expires| now + expires.as_duration()),
-            phase: Phase::Ready,
-            attempt: 1,
-            dispatch: 0,
-            awaited: false,
-            signal: 0,
-            seq: 0,
-            started_at: None,
-            finished_at: None,
-            progress: None,
-            error: None,
+            ..Job::new(JobId::new(now), tenant, spec, now)
         })
     }
 
@@ -115,6 +102,10 @@ impl SubmitJob<'_> {
         }
         if self.delay.is_some() && self.run_at.is_some() {
             violations.push(violation("/run_at", "give `delay` or `run_at`, not both".into()));
+        }
+        if self.retry.is_some() && spec.delivery == DeliveryMode::AtMostOnce {
+            violations
+                .push(violation("/retry", format!("a job of {} is never run twice: leave `retry` out", spec.name)));
         }
         // Runs are timed in milliseconds: less than one would be none.
         if self.timeout.is_some_and(|timeout| timeout > spec.timeout || timeout.as_millis() == 0) {
@@ -133,12 +124,16 @@ impl SubmitJob<'_> {
             ("/delay", self.delay.map(Duration::from)),
             ("/run_at", self.run_at.map(|at| at.since(now))),
             ("/expires", self.expires.map(Duration::from)),
-            ("/retry/backoff", self.retry.backoff.map(Duration::from)),
-            ("/retry/max_backoff", self.retry.max_backoff.map(Duration::from)),
+            ("/retry/backoff", self.retry.and_then(|retry| retry.backoff).map(Duration::from)),
+            ("/retry/max_backoff", self.retry.and_then(|retry| retry.max_backoff).map(Duration::from)),
         ];
         let far = times.into_iter().filter(|(_, ahead)| ahead.is_some_and(|ahead| ahead > AHEAD_MAX));
         far.map(|(pointer, _)| violation(pointer, "at most ten years ahead".into())).collect()
     }
+}
+
+fn retry_override<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RetryOverride>, D::Error> {
+    object(deserializer).map(Some)
 }
 
 impl RetryOverride {

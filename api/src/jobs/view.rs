@@ -32,6 +32,8 @@ pub struct JobView {
     pub max_attempts: u32,
     pub priority: Priority,
     pub tags: BTreeMap<String, String>,
+    /// The job that somebody asked to run again, as this one.
+    pub retry_of: Option<JobId>,
     /// As it was sent. Left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Box<RawValue>>,
@@ -40,6 +42,8 @@ pub struct JobView {
     pub output: Option<Box<RawValue>>,
     /// Why it failed, or why the last attempt did.
     pub error: Option<Problem>,
+    /// Since when it is asked to stop.
+    pub cancel_requested_at: Option<Time>,
     pub progress: Option<Progress>,
     /// What it waits for; null when it does not wait.
     pub waiting: Option<Waiting>,
@@ -82,6 +86,7 @@ pub struct Links {
     #[serde(rename = "self")]
     pub this: String,
     pub result: String,
+    pub cancel: String,
 }
 
 /// A job's input and, where it has one, its output.
@@ -106,9 +111,11 @@ impl JobView {
             max_attempts: job.retry.max_attempts,
             priority: job.priority,
             tags: job.tags.clone(),
+            retry_of: job.retry_of,
             input: None,
             output: None,
             error: if shows_error(state) { job.error.clone() } else { None },
+            cancel_requested_at: job.cancel_requested_at,
             progress: job.progress.clone(),
             waiting,
             created_at: job.created_at,
@@ -116,7 +123,7 @@ impl JobView {
             started_at: job.started_at,
             finished_at: job.finished_at,
             expires_at: job.expires_at,
-            links: Links { result: format!("{path}/result"), this: path },
+            links: Links { result: format!("{path}/result"), cancel: format!("{path}/cancel"), this: path },
         }
     }
 

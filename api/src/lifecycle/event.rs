@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Progress;
+use super::{Progress, RunLease};
 
 /// Something that happened to a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,16 +24,22 @@ pub enum Event {
     Unsent { dispatch: u32 },
     /// The broker will never take it.
     Unsendable { dispatch: u32, problem: Problem },
-    /// A worker calls its handler; the run's lease is `until`.
-    Started { dispatch: u32, n: u32, worker: WorkerId, at: Time, until: Time },
+    /// A worker calls its handler.
+    Started { dispatch: u32, n: u32, worker: WorkerId, at: Time, lease: RunLease },
+    /// A worker has acknowledged its request, and calls its handler next. `charged`: a crash would be its own doing.
+    StartedEarly { dispatch: u32, worker: WorkerId, at: Time, lease: RunLease, charged: bool },
     /// Its handler tells how far it is.
-    Progressed { dispatch: u32, n: u32, worker: WorkerId, at: Time, until: Time, progress: Progress },
-    /// A worker still has it; its lease is `until`.
-    Held { dispatch: u32, until: Time },
+    Progressed { dispatch: u32, n: u32, worker: WorkerId, at: Time, lease: RunLease, progress: Progress },
+    /// A worker still has it.
+    Held { dispatch: u32, lease: RunLease },
     /// A worker answered. `chance` is uniform in 0..1, for the wait before another attempt.
     Finished { dispatch: u32, worker: WorkerId, started_at: Option<Time>, result: RunResult, chance: f64 },
     /// Nobody has spoken for it until its lease ended.
     LeaseEnded,
+    /// Somebody wants it to stop.
+    CancelRequested,
+    /// Somebody wants its next attempt now.
+    RetryRequested,
 }
 
 /// One line of a job's event log, as every transport shows it.
@@ -62,18 +68,21 @@ pub enum LogType {
     Succeeded,
     #[serde(rename = "job.failed")]
     Failed,
+    #[serde(rename = "job.canceled")]
+    Canceled,
     #[serde(rename = "job.expired")]
     Expired,
 }
 
 impl LogType {
-    pub const ALL: [LogType; 7] = [
+    pub const ALL: [LogType; 8] = [
         LogType::Accepted,
         LogType::Started,
         LogType::Progress,
         LogType::Retrying,
         LogType::Succeeded,
         LogType::Failed,
+        LogType::Canceled,
         LogType::Expired,
     ];
 
@@ -85,6 +94,7 @@ impl LogType {
             LogType::Retrying => "job.retrying",
             LogType::Succeeded => "job.succeeded",
             LogType::Failed => "job.failed",
+            LogType::Canceled => "job.canceled",
             LogType::Expired => "job.expired",
         }
     }

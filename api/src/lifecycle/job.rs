@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::{Priority, State};
-use buzzer_shared::kind::Kind;
+use buzzer_shared::kind::{DeliveryMode, Kind, KindSpec};
 use buzzer_shared::problem::Problem;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Time;
@@ -18,9 +18,13 @@ pub struct Job {
     pub kind: Kind,
     pub priority: Priority,
     pub tags: BTreeMap<String, String>,
+    /// The job that somebody asked to run again, as this one.
+    pub retry_of: Option<JobId>,
     pub retry: RetryPolicy,
     /// How long one run may take.
     pub timeout: Duration,
+    /// What its kind promised when it was accepted.
+    pub delivery: DeliveryMode,
     pub created_at: Time,
     /// Not before this does it go out.
     pub run_at: Time,
@@ -36,6 +40,12 @@ pub struct Job {
     pub awaited: bool,
     /// The `n` of the last signal of the current dispatch that was taken.
     pub signal: u32,
+    /// How the current dispatch was taken, once a worker has said that it acknowledged it before its run.
+    pub early: Option<Early>,
+    /// How it fared with its workers.
+    pub suspicion: Suspicion,
+    /// Since when somebody wants it to stop, where it could not be stopped at once.
+    pub cancel_requested_at: Option<Time>,
     /// The `seq` of its last entry in the event log.
     pub seq: u32,
     /// When its present or last run began.
@@ -66,11 +76,46 @@ pub enum Phase {
     Done(Done),
 }
 
+/// The current run was acknowledged before its end: should its worker be lost, only the end of the lease tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Early {
+    /// Whether a crash would be its own doing.
+    pub charged: bool,
+}
+
+/// Whether a job brings its workers down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Suspicion {
+    /// It goes out marked `alone`: its worker runs nothing beside it.
+    pub alone: bool,
+    /// How many of its runs have vanished with their worker, for whatever reason. Enough of them make it a suspect.
+    pub vanished: u32,
+    /// How many of its runs have crashed their worker, by their own doing.
+    pub crashes: u32,
+}
+
+/// Until when a run lives without another word of its worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunLease {
+    /// As a rule: RabbitMQ, too, notices that a worker is lost.
+    pub until: Time,
+    /// Where the request was acknowledged early, and nobody else notices.
+    pub early_until: Time,
+}
+
+impl RunLease {
+    /// A lease of `length` from `now` on; half of it where nobody else notices.
+    pub fn new(now: Time, length: Duration) -> Self {
+        Self { until: now + length, early_until: now + length / 2 }
+    }
+}
+
 /// How a job ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Done {
     Succeeded,
     Failed,
+    Canceled,
     Expired,
 }
 
@@ -85,9 +130,45 @@ pub struct Progress {
 }
 
 impl Job {
+    /// A job as it begins: of this kind, with nothing asked for that its kind does not say.
+    pub fn new(id: JobId, tenant: Tenant, spec: &KindSpec, now: Time) -> Self {
+        Self {
+            id,
+            tenant,
+            kind: spec.name.clone(),
+            priority: Priority::default(),
+            tags: BTreeMap::new(),
+            retry_of: None,
+            retry: spec.retry_policy(None),
+            timeout: spec.timeout.as_duration(),
+            delivery: spec.delivery,
+            created_at: now,
+            run_at: now,
+            expires_at: None,
+            phase: Phase::Ready,
+            attempt: 1,
+            dispatch: 0,
+            awaited: false,
+            signal: 0,
+            early: None,
+            suspicion: Suspicion::default(),
+            cancel_requested_at: None,
+            seq: 0,
+            started_at: None,
+            finished_at: None,
+            progress: None,
+            error: None,
+        }
+    }
+
     /// Whether a worker has said of the current dispatch that it runs it.
     pub fn has_begun(&self) -> bool {
-        self.signal > 0
+        self.signal > 0 || self.early.is_some()
+    }
+
+    /// Whether its end is wished for, and has not come yet.
+    pub fn is_to_stop(&self) -> bool {
+        self.cancel_requested_at.is_some() && self.phase.lease().is_some()
     }
 }
 
@@ -101,6 +182,7 @@ impl Phase {
             Phase::Retrying => State::Retrying,
             Phase::Done(Done::Succeeded) => State::Succeeded,
             Phase::Done(Done::Failed) => State::Failed,
+            Phase::Done(Done::Canceled) => State::Canceled,
             Phase::Done(Done::Expired) => State::Expired,
         }
     }

@@ -10,5 +10,5 @@ mod step;
 mod table;
 
 pub use event::{Entry, Event, LogType};
-pub use job::{Done, Job, Phase, Progress};
+pub use job::{Done, Early, Job, Phase, Progress, RunLease, Suspicion};
 pub use step::{Effect, Ignored, Transition, accept, step};

@@ -1,13 +1,20 @@
 use std::time::Duration;
 
 use buzzer_shared::id::WorkerId;
-use buzzer_shared::message::{Retry, RunResult};
-use buzzer_shared::problem::Problem;
+use buzzer_shared::kind::DeliveryMode;
+use buzzer_shared::message::{Retry, ReturnReason, RunResult};
+use buzzer_shared::problem::{self, Problem};
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Done, Entry, Event, Job, LogType, Phase, Progress};
+use super::{Done, Early, Entry, Event, Job, LogType, Phase, Progress, RunLease};
+
+/// So many runs may vanish with their worker before the job goes out alone. A delivery that was lost twice is a suspect
+/// in the eyes of a worker, too.
+const VANISHED_MAX: u32 = 2;
+/// So many runs may crash their worker.
+const CRASHES_MAX: u32 = 3;
 
 /// What comes of an event: the job as it is now, and the rows that go with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +45,31 @@ pub enum Ignored {
     OldSignal,
     #[error("it is not the time for it")]
     NotNow,
+    #[error("it is known already")]
+    Known,
+}
+
+impl Ignored {
+    pub const ALL: [Ignored; 6] = [
+        Ignored::Done,
+        Ignored::OldDispatch,
+        Ignored::UnknownDispatch,
+        Ignored::OldSignal,
+        Ignored::NotNow,
+        Ignored::Known,
+    ];
+
+    /// Its name where it is counted.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ignored::Done => "done",
+            Ignored::OldDispatch => "old_dispatch",
+            Ignored::UnknownDispatch => "unknown_dispatch",
+            Ignored::OldSignal => "old_signal",
+            Ignored::NotNow => "not_now",
+            Ignored::Known => "known",
+        }
+    }
 }
 
 /// Takes a new job in. Its log begins with `job.accepted`.
@@ -58,23 +90,29 @@ pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> 
         Event::Due => due(next, now),
         Event::Expired => expired(next, now),
         Event::Claimed { until } => claimed(next, *until),
-        Event::Unsent { dispatch } => unsent(next, *dispatch),
+        Event::Unsent { dispatch } => unsent(next, *dispatch, now),
         Event::Unsendable { dispatch, problem } => unsendable(next, *dispatch, problem, now),
-        Event::Started { dispatch, n, worker, at, until } => {
+        Event::Started { dispatch, n, worker, at, lease } => {
             fence_signal(job, *dispatch, *n)?;
-            Ok(started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *until))
+            Ok(started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *lease))
         }
-        Event::Progressed { dispatch, n, worker, at, until, progress } => {
+        Event::StartedEarly { dispatch, worker, at, lease, charged } => {
+            fence_early(job, *dispatch)?;
+            Ok(started_early(next, Run { worker: *worker, started_at: Some(*at) }, *charged, *lease))
+        }
+        Event::Progressed { dispatch, n, worker, at, lease, progress } => {
             fence_signal(job, *dispatch, *n)?;
-            let started = started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *until);
+            let started = started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *lease);
             Ok(progressed(started, *at, progress))
         }
-        Event::Held { dispatch, until } => held(next, *dispatch, *until),
+        Event::Held { dispatch, lease } => held(next, *dispatch, *lease),
         Event::Finished { dispatch, worker, started_at, result, chance } => {
             fence_outcome(job, *dispatch, result)?;
             Ok(finished(next, Run { worker: *worker, started_at: *started_at }, result, *chance, now))
         }
         Event::LeaseEnded => lease_ended(next, now),
+        Event::CancelRequested => cancel_requested(next, now),
+        Event::RetryRequested => retry_requested(next, now),
     }
 }
 
@@ -100,6 +138,7 @@ fn expired(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
     let expires = next.job.expires_at.is_some_and(|at| at <= now) && next.job.started_at.is_none();
     match next.job.phase {
         Phase::Scheduled | Phase::Ready if expires => {
+            next.job.error = next.job.expires_at.map(problem::job::expired);
             next.end(Done::Expired, now);
             Ok(next)
         }
@@ -115,15 +154,16 @@ fn claimed(mut next: Transition, until: Time) -> Result<Transition, Ignored> {
     next.job.dispatch += 1;
     next.job.awaited = true;
     next.job.signal = 0;
+    next.job.early = None;
     Ok(next)
 }
 
-fn unsent(mut next: Transition, dispatch: u32) -> Result<Transition, Ignored> {
+fn unsent(mut next: Transition, dispatch: u32, now: Time) -> Result<Transition, Ignored> {
     fence(&next.job, dispatch)?;
     match next.job.phase {
         Phase::Sent { .. } => {
-            next.job.phase = Phase::Ready;
             next.job.awaited = false;
+            next.go_back(now);
             Ok(next)
         }
         // A worker or the end of the lease was quicker; both know better.
@@ -134,14 +174,21 @@ fn unsent(mut next: Transition, dispatch: u32) -> Result<Transition, Ignored> {
 fn unsendable(mut next: Transition, dispatch: u32, problem: &Problem, now: Time) -> Result<Transition, Ignored> {
     fence(&next.job, dispatch)?;
     next.job.error = Some(problem.clone());
-    next.end(Done::Failed, now);
+    next.end(if next.job.cancel_requested_at.is_some() { Done::Canceled } else { Done::Failed }, now);
     Ok(next)
 }
 
-fn started(mut next: Transition, n: u32, run: Run, until: Time) -> Transition {
+fn started(mut next: Transition, n: u32, run: Run, lease: RunLease) -> Transition {
     next.begin(run);
     next.job.signal = n;
-    next.job.phase = Phase::Running { until };
+    next.run_on(lease);
+    next
+}
+
+fn started_early(mut next: Transition, run: Run, charged: bool, lease: RunLease) -> Transition {
+    next.begin(run);
+    next.job.early = Some(Early { charged });
+    next.run_on(lease);
     next
 }
 
@@ -152,13 +199,13 @@ fn progressed(mut next: Transition, at: Time, progress: &Progress) -> Transition
 }
 
 /// A worker that names a job in its beat will call its handler or has called it: the lease lives on.
-fn held(mut next: Transition, dispatch: u32, until: Time) -> Result<Transition, Ignored> {
+fn held(mut next: Transition, dispatch: u32, lease: RunLease) -> Result<Transition, Ignored> {
     fence(&next.job, dispatch)?;
-    next.job.phase = match next.job.phase {
-        Phase::Sent { .. } | Phase::Ready | Phase::Running { .. } if next.job.has_begun() => Phase::Running { until },
-        Phase::Sent { .. } | Phase::Ready => Phase::Sent { until },
+    match next.job.phase {
+        Phase::Sent { .. } | Phase::Ready | Phase::Running { .. } if next.job.has_begun() => next.run_on(lease),
+        Phase::Sent { .. } | Phase::Ready => next.job.phase = Phase::Sent { until: lease.until },
         Phase::Running { .. } | Phase::Scheduled | Phase::Retrying | Phase::Done(_) => return Err(Ignored::NotNow),
-    };
+    }
     Ok(next)
 }
 
@@ -174,21 +221,57 @@ fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now
             next.end(Done::Succeeded, now);
         }
         RunResult::Failed { problem, retry } => next.fail(problem, *retry, chance, now),
-        // Nothing was done, or nothing came of it: it goes out again, and nothing is counted.
-        RunResult::Canceled | RunResult::Returned(_) => next.job.phase = Phase::Ready,
+        RunResult::Canceled | RunResult::Returned(_) => {
+            next.job.suspicion.alone |= matches!(result, RunResult::Returned(ReturnReason::Suspect));
+            next.give_up(run, now);
+        }
     }
     next
 }
 
-/// The outcome may still come, and would still count: `awaited` stays.
+/// The outcome may still come, and would still count unless the job has ended: `awaited` stays.
 fn lease_ended(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
     match next.job.phase.lease() {
-        Some(until) if until <= now => {
-            next.job.phase = Phase::Ready;
-            Ok(next)
-        }
-        _ => Err(Ignored::NotNow),
+        Some(until) if until <= now => {}
+        _ => return Err(Ignored::NotNow),
     }
+    if next.job.cancel_requested_at.is_none() {
+        if next.job.delivery == DeliveryMode::AtMostOnce {
+            next.lose("Its worker or the broker was lost before its end was known.", now);
+            return Ok(next);
+        }
+        if matches!(next.job.phase, Phase::Running { .. }) {
+            next.vanish();
+        }
+        if next.job.suspicion.crashes >= CRASHES_MAX {
+            next.job.error = Some(problem::job::poison(next.job.suspicion.crashes));
+            next.end(Done::Failed, now);
+            return Ok(next);
+        }
+    }
+    next.go_back(now);
+    Ok(next)
+}
+
+/// What is not out ends at once. What is out ends when it comes back, in any way but a success: then the work was done.
+fn cancel_requested(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
+    if next.job.cancel_requested_at.is_some() {
+        return Err(Ignored::Known);
+    }
+    next.job.cancel_requested_at = Some(now);
+    if next.job.phase.lease().is_none() {
+        next.end(Done::Canceled, now);
+    }
+    Ok(next)
+}
+
+fn retry_requested(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
+    if next.job.phase != Phase::Retrying {
+        return Err(Ignored::NotNow);
+    }
+    next.job.run_at = now;
+    next.job.phase = Phase::Ready;
+    Ok(next)
 }
 
 /// Only the current dispatch counts, and only until it was answered.
@@ -208,6 +291,12 @@ fn fence_outcome(job: &Job, dispatch: u32, result: &RunResult) -> Result<(), Ign
         (Err(Ignored::OldDispatch), RunResult::Succeeded(_)) => Ok(()),
         (fenced, _) => fenced,
     }
+}
+
+/// Once for each dispatch: said again after its lease ended, it would bring a lost run back to life.
+fn fence_early(job: &Job, dispatch: u32) -> Result<(), Ignored> {
+    fence(job, dispatch)?;
+    if job.early.is_none() { Ok(()) } else { Err(Ignored::Known) }
 }
 
 fn fence_signal(job: &Job, dispatch: u32, n: u32) -> Result<(), Ignored> {
@@ -234,8 +323,53 @@ impl Transition {
         }
     }
 
+    fn run_on(&mut self, lease: RunLease) {
+        let until = if self.job.early.is_some() { lease.early_until } else { lease.until };
+        self.job.phase = Phase::Running { until };
+    }
+
+    /// It is not out any more: waits for its turn again, or ends if that is wished for.
+    fn go_back(&mut self, now: Time) {
+        if self.job.cancel_requested_at.is_some() {
+            self.end(Done::Canceled, now);
+        } else {
+            self.job.phase = Phase::Ready;
+        }
+    }
+
+    /// Nothing was done, or nothing came of it: it goes out again, and nothing is counted. But what was begun and must
+    /// not be begun twice is lost.
+    fn give_up(&mut self, run: Run, now: Time) {
+        let begun = run.started_at.is_some() || self.job.has_begun();
+        if begun && self.job.delivery == DeliveryMode::AtMostOnce && self.job.cancel_requested_at.is_none() {
+            self.lose("The worker gave the run up before its end.", now);
+        } else {
+            self.go_back(now);
+        }
+    }
+
+    /// A run has vanished without an outcome. Who was alone with its worker has only itself to blame; for the others it
+    /// is a suspicion.
+    fn vanish(&mut self) {
+        let suspicion = &mut self.job.suspicion;
+        if self.job.early.is_some_and(|early| early.charged) {
+            suspicion.crashes += 1;
+        } else {
+            suspicion.vanished += 1;
+            suspicion.alone |= suspicion.vanished >= VANISHED_MAX;
+        }
+    }
+
+    fn lose(&mut self, reason: &str, now: Time) {
+        self.job.error = Some(problem::job::lost(reason));
+        self.end(Done::Failed, now);
+    }
+
     fn fail(&mut self, problem: &Problem, retry: Retry, chance: f64, now: Time) {
         self.job.error = Some(problem.clone());
+        if self.job.cancel_requested_at.is_some() {
+            return self.end(Done::Canceled, now);
+        }
         let wait = match retry {
             Retry::Never => None,
             Retry::After(delay) => Some(delay),
@@ -262,6 +396,7 @@ impl Transition {
         let r#type = match done {
             Done::Succeeded => LogType::Succeeded,
             Done::Failed => LogType::Failed,
+            Done::Canceled => LogType::Canceled,
             Done::Expired => LogType::Expired,
         };
         self.log(r#type, now, None);

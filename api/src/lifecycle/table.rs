@@ -5,17 +5,23 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
 use buzzer_shared::job::Priority;
+use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::{Retry, ReturnReason, RunResult};
-use buzzer_shared::problem::Problem;
+use buzzer_shared::problem::{self, Problem};
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{Done, Effect, Entry, Event, Ignored, Job, LogType, Phase, Progress, Transition, accept, step};
+use super::{
+    Done, Early, Effect, Entry, Event, Ignored, Job, LogType, Phase, Progress, RunLease, Suspicion, Transition, accept,
+    step,
+};
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 const LATER: Time = Time::from_millis(1_795_000_060_000);
+
+const LEASE: RunLease = RunLease { until: LATER, early_until: LATER };
 
 /// What the table says of one phase and one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +33,10 @@ enum Cell {
     Retrying,
     Succeeded,
     Failed,
+    Canceled,
     Expired,
+    /// Moves nowhere, but remembers what was wished.
+    Noted,
     /// [`Ignored::Done`]
     Over,
     /// [`Ignored::OldDispatch`]
@@ -38,28 +47,36 @@ enum Cell {
     Stale,
     /// [`Ignored::NotNow`]
     NotNow,
+    /// [`Ignored::Known`]
+    Known,
 }
 
-use Cell::{Expired, Failed, Never, NotNow, Old, Over, Ready, Retrying, Running, Scheduled, Sent, Stale, Succeeded};
+use Cell::{
+    Canceled, Expired, Failed, Known, Never, NotNow, Noted, Old, Over, Ready, Retrying, Running, Scheduled, Sent,
+    Stale, Succeeded,
+};
 
 /// The columns: one event of each sort that could count.
-const EVENTS: usize = 13;
+const EVENTS: usize = 16;
 
 /// The rows: a job in each phase; ready three times, since one whose lease ended may still be answered, and may have
-/// begun.
+/// begun; out twice more, since one that is to stop comes back to its end.
 #[rustfmt::skip]
-const TABLE: [(&str, [Cell; EVENTS]); 10] = [
-    //                due     expired  claimed unsent  unsendable started  progressed held     succeeded  failed    canceled returned lease ended
-    ("scheduled",   [Ready,  Expired, NotNow, Never,  Never,     Never,   Never,     Never,   Never,     Never,    Never,   Never,   NotNow]),
-    ("ready",       [NotNow, Expired, Sent,   Never,  Never,     Never,   Never,     Never,   Never,     Never,    Never,   Never,   NotNow]),
-    ("ready again", [NotNow, Expired, Sent,   NotNow, Failed,    Running, Running,   Sent,    Succeeded, Retrying, Ready,   Ready,   NotNow]),
-    ("ready, begun", [NotNow, NotNow, Sent,   NotNow, Failed,    Running, Running,   Running, Succeeded, Retrying, Ready,   Ready,   NotNow]),
-    ("sent",        [NotNow, NotNow,  NotNow, Ready,  Failed,    Running, Running,   Sent,    Succeeded, Retrying, Ready,   Ready,   Ready]),
-    ("running",     [NotNow, NotNow,  NotNow, NotNow, Failed,    Running, Running,   Running, Succeeded, Retrying, Ready,   Ready,   Ready]),
-    ("retrying",    [Ready,  NotNow,  NotNow, Old,    Old,       Old,     Old,       Old,     Succeeded, Old,      Old,     Old,     NotNow]),
-    ("succeeded",   [Over;   EVENTS]),
-    ("failed",      [Over;   EVENTS]),
-    ("expired",     [Over;   EVENTS]),
+const TABLE: [(&str, [Cell; EVENTS]); 13] = [
+    //                 due     expired  claimed unsent    unsendable started  st. early progressed held     succeeded  failed    canceled  returned  lease ended cancel    retry
+    ("scheduled",    [Ready,  Expired, NotNow, Never,    Never,     Never,   Never,    Never,     Never,   Never,     Never,    Never,    Never,    NotNow,   Canceled, NotNow]),
+    ("ready",        [NotNow, Expired, Sent,   Never,    Never,     Never,   Never,    Never,     Never,   Never,     Never,    Never,    Never,    NotNow,   Canceled, NotNow]),
+    ("ready again",  [NotNow, Expired, Sent,   NotNow,   Failed,    Running, Running,  Running,   Sent,    Succeeded, Retrying, Ready,    Ready,    NotNow,   Canceled, NotNow]),
+    ("ready, begun", [NotNow, NotNow,  Sent,   NotNow,   Failed,    Running, Running,  Running,   Running, Succeeded, Retrying, Ready,    Ready,    NotNow,   Canceled, NotNow]),
+    ("sent",         [NotNow, NotNow,  NotNow, Ready,    Failed,    Running, Running,  Running,   Sent,    Succeeded, Retrying, Ready,    Ready,    Ready,    Noted,    NotNow]),
+    ("running",      [NotNow, NotNow,  NotNow, NotNow,   Failed,    Running, Running,  Running,   Running, Succeeded, Retrying, Ready,    Ready,    Ready,    Noted,    NotNow]),
+    ("sent, to stop",    [NotNow, NotNow, NotNow, Canceled, Canceled, Running, Running, Running, Sent,    Succeeded, Canceled, Canceled, Canceled, Canceled, Known, NotNow]),
+    ("running, to stop", [NotNow, NotNow, NotNow, NotNow,   Canceled, Running, Running, Running, Running, Succeeded, Canceled, Canceled, Canceled, Canceled, Known, NotNow]),
+    ("retrying",     [Ready,  NotNow,  NotNow, Old,      Old,       Old,     Old,      Old,       Old,     Succeeded, Old,      Old,      Old,      NotNow,   Canceled, Ready]),
+    ("succeeded",    [Over;   EVENTS]),
+    ("failed",       [Over;   EVENTS]),
+    ("canceled",     [Over;   EVENTS]),
+    ("expired",      [Over;   EVENTS]),
 ];
 
 /// The column of an event. Has no wildcard: an event that is added does not compile until it has a column.
@@ -71,15 +88,18 @@ fn column(event: &Event) -> usize {
         Event::Unsent { .. } => 3,
         Event::Unsendable { .. } => 4,
         Event::Started { .. } => 5,
-        Event::Progressed { .. } => 6,
-        Event::Held { .. } => 7,
+        Event::StartedEarly { .. } => 6,
+        Event::Progressed { .. } => 7,
+        Event::Held { .. } => 8,
         Event::Finished { result, .. } => match result {
-            RunResult::Succeeded(_) => 8,
-            RunResult::Failed { .. } => 9,
-            RunResult::Canceled => 10,
-            RunResult::Returned(_) => 11,
+            RunResult::Succeeded(_) => 9,
+            RunResult::Failed { .. } => 10,
+            RunResult::Canceled => 11,
+            RunResult::Returned(_) => 12,
         },
-        Event::LeaseEnded => 12,
+        Event::LeaseEnded => 13,
+        Event::CancelRequested => 14,
+        Event::RetryRequested => 15,
     }
 }
 
@@ -90,17 +110,21 @@ fn row(job: &Job) -> usize {
         Phase::Ready if !job.awaited => 1,
         Phase::Ready if !job.has_begun() => 2,
         Phase::Ready => 3,
+        Phase::Sent { .. } if job.is_to_stop() => 6,
+        Phase::Running { .. } if job.is_to_stop() => 7,
         Phase::Sent { .. } => 4,
         Phase::Running { .. } => 5,
-        Phase::Retrying => 6,
-        Phase::Done(Done::Succeeded) => 7,
-        Phase::Done(Done::Failed) => 8,
-        Phase::Done(Done::Expired) => 9,
+        Phase::Retrying => 8,
+        Phase::Done(Done::Succeeded) => 9,
+        Phase::Done(Done::Failed) => 10,
+        Phase::Done(Done::Canceled) => 11,
+        Phase::Done(Done::Expired) => 12,
     }
 }
 
-fn cell(outcome: &Result<Transition, Ignored>) -> Cell {
+fn cell(event: &Event, outcome: &Result<Transition, Ignored>) -> Cell {
     match outcome {
+        Ok(transition) if *event == Event::CancelRequested && transition.job.is_to_stop() => Noted,
         Ok(transition) => match transition.job.phase {
             Phase::Scheduled => Scheduled,
             Phase::Ready => Ready,
@@ -109,6 +133,7 @@ fn cell(outcome: &Result<Transition, Ignored>) -> Cell {
             Phase::Retrying => Retrying,
             Phase::Done(Done::Succeeded) => Succeeded,
             Phase::Done(Done::Failed) => Failed,
+            Phase::Done(Done::Canceled) => Canceled,
             Phase::Done(Done::Expired) => Expired,
         },
         Err(Ignored::Done) => Over,
@@ -116,6 +141,7 @@ fn cell(outcome: &Result<Transition, Ignored>) -> Cell {
         Err(Ignored::UnknownDispatch) => Never,
         Err(Ignored::OldSignal) => Stale,
         Err(Ignored::NotNow) => NotNow,
+        Err(Ignored::Known) => Known,
     }
 }
 
@@ -128,15 +154,17 @@ fn problem() -> Problem {
 }
 
 /// A job whose times have all come, in each phase as its life leaves it.
-fn jobs() -> [Job; 10] {
+fn jobs() -> [Job; 13] {
     let base = Job {
         id: JobId::from(uuid::Uuid::from_u128(1)),
         tenant: Tenant::default(),
         kind: "echo".parse().unwrap(),
         priority: Priority::default(),
         tags: BTreeMap::new(),
+        retry_of: None,
         retry: RetryPolicy::default(),
         timeout: Duration::from_secs(60),
+        delivery: DeliveryMode::AtLeastOnce,
         created_at: NOW - Duration::from_secs(9),
         run_at: NOW,
         expires_at: Some(NOW),
@@ -145,6 +173,9 @@ fn jobs() -> [Job; 10] {
         dispatch: 0,
         awaited: false,
         signal: 0,
+        early: None,
+        suspicion: Suspicion::default(),
+        cancel_requested_at: None,
         seq: 1,
         started_at: None,
         finished_at: None,
@@ -154,6 +185,7 @@ fn jobs() -> [Job; 10] {
     let in_phase = |phase| Job { phase, ..base.clone() };
     let out = |phase| Job { phase, dispatch: 1, awaited: true, ..base.clone() };
     let begun = |phase| Job { started_at: Some(NOW), signal: 1, seq: 2, ..out(phase) };
+    let to_stop = |job: Job| Job { cancel_requested_at: Some(NOW), ..job };
     let done = |done| Job { dispatch: 1, finished_at: Some(NOW), ..in_phase(Phase::Done(done)) };
     [
         in_phase(Phase::Scheduled),
@@ -162,9 +194,12 @@ fn jobs() -> [Job; 10] {
         begun(Phase::Ready),
         out(Phase::Sent { until: NOW }),
         begun(Phase::Running { until: NOW }),
+        to_stop(out(Phase::Sent { until: NOW })),
+        to_stop(begun(Phase::Running { until: NOW })),
         Job { dispatch: 1, attempt: 2, started_at: Some(NOW), error: Some(problem()), ..in_phase(Phase::Retrying) },
         done(Done::Succeeded),
         done(Done::Failed),
+        done(Done::Canceled),
         done(Done::Expired),
     ]
 }
@@ -178,20 +213,23 @@ fn events(dispatch: u32) -> [Event; EVENTS] {
         Event::Claimed { until: LATER },
         Event::Unsent { dispatch },
         Event::Unsendable { dispatch, problem: problem() },
-        Event::Started { dispatch, n: 2, worker: worker(), at: NOW, until: LATER },
+        Event::Started { dispatch, n: 2, worker: worker(), at: NOW, lease: LEASE },
+        Event::StartedEarly { dispatch, worker: worker(), at: NOW, lease: LEASE, charged: true },
         progressed(dispatch, 3),
-        Event::Held { dispatch, until: LATER },
+        Event::Held { dispatch, lease: LEASE },
         finished(RunResult::Succeeded(Bytes::from_static(b"1"))),
         finished(RunResult::Failed { problem: problem(), retry: Retry::Policy }),
         finished(RunResult::Canceled),
         finished(RunResult::Returned(ReturnReason::Stopping)),
         Event::LeaseEnded,
+        Event::CancelRequested,
+        Event::RetryRequested,
     ]
 }
 
 fn progressed(dispatch: u32, n: u32) -> Event {
     let progress = Progress { percent: Some(4.0), message: None };
-    Event::Progressed { dispatch, n, worker: worker(), at: NOW, until: LATER, progress }
+    Event::Progressed { dispatch, n, worker: worker(), at: NOW, lease: LEASE, progress }
 }
 
 #[test]
@@ -201,7 +239,7 @@ fn every_phase_has_its_answer_to_every_event() {
         for (c, event) in events(1).iter().enumerate() {
             assert_eq!(column(event), c, "the events stand in the order of the columns");
             let (name, cells) = TABLE[r];
-            assert_eq!(cell(&step(job, event, NOW)), cells[c], "{name} × {event:?}");
+            assert_eq!(cell(event, &step(job, event, NOW)), cells[c], "{name} × {event:?}");
         }
     }
 }
@@ -209,14 +247,19 @@ fn every_phase_has_its_answer_to_every_event() {
 #[test]
 fn only_the_current_dispatch_counts_except_for_success() {
     let sent = |dispatch, awaited| Job { dispatch, awaited, ..jobs()[3].clone() };
-    let fenced = 3..12;
+    let fenced = 3..13;
     for (job, from, expected) in
         [(sent(2, true), 1, Old), (sent(2, true), 3, Never), (sent(2, true), 0, Never), (sent(1, false), 1, Old)]
     {
         for event in &events(from)[fenced.clone()] {
             let success = matches!(event, Event::Finished { result: RunResult::Succeeded(_), .. });
             let expected = if success && expected == Old { Succeeded } else { expected };
-            assert_eq!(cell(&step(&job, event, NOW)), expected, "dispatch {from} of {} × {event:?}", job.dispatch);
+            assert_eq!(
+                cell(event, &step(&job, event, NOW)),
+                expected,
+                "dispatch {from} of {} × {event:?}",
+                job.dispatch
+            );
         }
     }
 }
@@ -224,8 +267,8 @@ fn only_the_current_dispatch_counts_except_for_success() {
 #[test]
 fn a_signal_that_is_not_above_the_last_is_stale() {
     let job = Job { signal: 3, ..jobs()[5].clone() };
-    for event in &events(1)[5..7] {
-        assert_eq!(cell(&step(&job, event, NOW)), Stale, "{event:?}");
+    for event in [&events(1)[5], &events(1)[7]] {
+        assert_eq!(cell(event, &step(&job, event, NOW)), Stale, "{event:?}");
     }
 }
 
@@ -256,6 +299,81 @@ fn a_failure_is_tried_again_as_policy_and_handler_say() {
     }
 }
 
+fn ends_of_its_lease(job: &Job) -> Job {
+    step(job, &Event::LeaseEnded, NOW).unwrap().job
+}
+
+#[test]
+fn p1_three_crashes_of_its_own_doing_end_a_job_as_poison() {
+    let crashed = |crashes| Job {
+        early: Some(Early { charged: true }),
+        suspicion: Suspicion { crashes, ..Suspicion::default() },
+        ..jobs()[5].clone()
+    };
+    for crashes in 0..2 {
+        let job = ends_of_its_lease(&crashed(crashes));
+        assert_eq!((job.phase, job.suspicion.crashes), (Phase::Ready, crashes + 1));
+    }
+    let job = ends_of_its_lease(&crashed(2));
+    assert_eq!(job.phase, Phase::Done(Done::Failed));
+    assert_eq!(job.error.unwrap().r#type, problem::job::POISON);
+}
+
+#[test]
+fn who_vanishes_in_company_becomes_a_suspect_and_is_never_charged() {
+    for early in [None, Some(Early { charged: false })] {
+        let mut job = Job { early, ..jobs()[5].clone() };
+        for vanished in 1..9 {
+            job = Job { phase: Phase::Running { until: NOW }, ..ends_of_its_lease(&job) };
+            assert_eq!(job.suspicion, Suspicion { alone: vanished >= 2, vanished, crashes: 0 });
+        }
+    }
+}
+
+#[test]
+fn a_suspect_that_is_handed_back_goes_out_alone() {
+    let result = RunResult::Returned(ReturnReason::Suspect);
+    let event = Event::Finished { dispatch: 1, worker: worker(), started_at: None, result, chance: 0.5 };
+    let job = step(&jobs()[4], &event, NOW).unwrap().job;
+    assert_eq!((job.phase, job.suspicion.alone, job.attempt), (Phase::Ready, true, 1));
+}
+
+#[test]
+fn what_must_not_run_twice_is_lost_when_its_end_stays_unknown() {
+    let once = |job: &Job| Job { delivery: DeliveryMode::AtMostOnce, ..job.clone() };
+    let returned = |started_at| Event::Finished {
+        dispatch: 1,
+        worker: worker(),
+        started_at,
+        result: RunResult::Returned(ReturnReason::Stopping),
+        chance: 0.5,
+    };
+    for (job, event) in
+        [(&jobs()[4], Event::LeaseEnded), (&jobs()[5], Event::LeaseEnded), (&jobs()[5], returned(Some(NOW)))]
+    {
+        let job = step(&once(job), &event, NOW).unwrap().job;
+        assert_eq!(job.phase, Phase::Done(Done::Failed), "{event:?}");
+        assert_eq!(job.error.unwrap().r#type, problem::job::LOST);
+    }
+    let job = step(&once(&jobs()[4]), &returned(None), NOW).unwrap().job;
+    assert_eq!(job.phase, Phase::Ready, "nobody has begun it");
+}
+
+#[test]
+fn an_early_run_lives_on_the_shorter_lease_and_is_taken_once() {
+    let lease = RunLease::new(NOW, Duration::from_secs(60));
+    let taken = |charged| Event::StartedEarly { dispatch: 1, worker: worker(), at: NOW, lease, charged };
+    let job = step(&jobs()[4], &taken(true), NOW).unwrap().job;
+    assert_eq!(job.phase, Phase::Running { until: NOW + Duration::from_secs(30) });
+    assert_eq!((job.early, job.started_at), (Some(Early { charged: true }), Some(NOW)));
+    assert_eq!(step(&job, &taken(true), NOW), Err(Ignored::Known));
+    let held = step(&job, &Event::Held { dispatch: 1, lease }, NOW).unwrap().job;
+    assert_eq!(held.phase, job.phase);
+    let again = ends_of_its_lease(&Job { phase: Phase::Running { until: NOW }, ..job });
+    let claimed = step(&again, &Event::Claimed { until: LATER }, NOW).unwrap().job;
+    assert_eq!(claimed.early, None);
+}
+
 /// A life as chance has it: an event, and how much later it comes.
 #[derive(Debug, Clone)]
 struct Act {
@@ -275,7 +393,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(RunResult::Succeeded(Bytes::from_static(b"{}"))),
         4 => retry.prop_map(|retry| RunResult::Failed { problem: problem(), retry }),
         1 => Just(RunResult::Canceled),
-        2 => Just(RunResult::Returned(ReturnReason::Stopping)),
+        2 => prop_oneof![Just(ReturnReason::Stopping), Just(ReturnReason::Suspect)].prop_map(RunResult::Returned),
     ];
     let finished = (dispatch.clone(), proptest::option::of(time()), result, 0.0..1.0).prop_map(
         |(dispatch, started_at, result, chance)| Event::Finished {
@@ -293,21 +411,36 @@ fn act() -> impl Strategy<Value = Act> {
         1 => dispatch.clone().prop_map(|dispatch| Event::Unsent { dispatch }),
         1 => dispatch.clone().prop_map(|dispatch| Event::Unsendable { dispatch, problem: problem() }),
         3 => (dispatch.clone(), 0..9_u32, time(), time())
-            .prop_map(|(dispatch, n, at, until)| Event::Started { dispatch, n, worker: worker(), at, until }),
+            .prop_map(|(dispatch, n, at, until)| Event::Started { dispatch, n, worker: worker(), at, lease: lease(until) }),
+        2 => (dispatch.clone(), time(), time(), any::<bool>()).prop_map(|(dispatch, at, until, charged)| {
+            Event::StartedEarly { dispatch, worker: worker(), at, lease: lease(until), charged }
+        }),
         2 => (dispatch.clone(), 0..9_u32).prop_map(|(dispatch, n)| progressed(dispatch, n)),
-        2 => (dispatch, time()).prop_map(|(dispatch, until)| Event::Held { dispatch, until }),
+        2 => (dispatch, time()).prop_map(|(dispatch, until)| Event::Held { dispatch, lease: lease(until) }),
         4 => finished,
-        2 => Just(Event::LeaseEnded),
+        3 => Just(Event::LeaseEnded),
+        1 => Just(Event::CancelRequested),
+        1 => Just(Event::RetryRequested),
     ];
     (event, 0..20_000_u64).prop_map(|(event, ms)| Act { event, after: Duration::from_millis(ms) })
 }
 
+fn lease(until: Time) -> RunLease {
+    RunLease { until, early_until: until }
+}
+
 fn fresh() -> impl Strategy<Value = Job> {
-    (1..4_u32, 0..30_000_u64, proptest::option::of(0..90_000_u64)).prop_map(|(max_attempts, delay, expires)| Job {
+    let delivery = prop_oneof![4 => Just(DeliveryMode::AtLeastOnce), 1 => Just(DeliveryMode::AtMostOnce)];
+    let parts = (1..4_u32, 0..30_000_u64, proptest::option::of(0..90_000_u64), delivery);
+    parts.prop_map(|(max_attempts, delay, expires, delivery)| Job {
+        delivery,
         run_at: NOW + Duration::from_millis(delay),
         created_at: NOW,
         expires_at: expires.map(|ms| NOW + Duration::from_millis(ms)),
-        retry: RetryPolicy { max_attempts, ..RetryPolicy::default() },
+        retry: match delivery {
+            DeliveryMode::AtLeastOnce => RetryPolicy { max_attempts, ..RetryPolicy::default() },
+            DeliveryMode::AtMostOnce => RetryPolicy::NEVER,
+        },
         seq: 0,
         ..jobs()[0].clone()
     })
@@ -322,7 +455,7 @@ fn entries(effects: &[Effect]) -> impl Iterator<Item = &Entry> {
 
 fn is_terminal(r#type: LogType) -> bool {
     match r#type {
-        LogType::Succeeded | LogType::Failed | LogType::Expired => true,
+        LogType::Succeeded | LogType::Failed | LogType::Canceled | LogType::Expired => true,
         LogType::Accepted | LogType::Started | LogType::Progress | LogType::Retrying => false,
     }
 }
@@ -344,6 +477,15 @@ fn check_move(before: &Job, event: &Event, transition: &Transition) {
     if let Phase::Scheduled | Phase::Retrying | Phase::Done(_) = after.phase {
         assert!(!after.awaited, "{:?} waits for no outcome", after.phase);
     }
+    if before.cancel_requested_at.is_some() {
+        assert_eq!(after.cancel_requested_at, before.cancel_requested_at, "a wish is kept");
+        let goes_on = matches!(after.phase, Phase::Scheduled | Phase::Ready | Phase::Retrying) || claimed;
+        assert!(!goes_on, "no further attempt starts once it is to stop");
+    }
+    if before.delivery == DeliveryMode::AtMostOnce && before.has_begun() {
+        assert!(!claimed, "what has begun is not sent again");
+    }
+    assert!(after.suspicion.crashes <= 3, "no run after the third crash");
     let done = matches!(after.phase, Phase::Done(_));
     assert_eq!(after.finished_at.is_some(), done, "finished_at says that it is done");
     let kept = transition.effects.iter().filter(|effect| matches!(effect, Effect::KeepOutput(_))).count();

@@ -14,6 +14,9 @@ use crate::state::AppState;
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Stats {
     workers: usize,
+    /// How many events changed nothing since this replica started, by their reason: late and repeated outcomes, signals of
+    /// old dispatches, jobs that nobody knows.
+    ignored: BTreeMap<&'static str, u64>,
     kinds: BTreeMap<Kind, KindStats>,
 }
 
@@ -56,5 +59,9 @@ pub(super) async fn stats(State(state): State<AppState>) -> Result<Json<Stats>, 
         };
         (name, stats)
     };
-    Ok(Json(Stats { workers: state.catalog.workers().len(), kinds: names.into_iter().map(kind).collect() }))
+    Ok(Json(Stats {
+        workers: state.catalog.workers().len(),
+        ignored: state.journal.tally.counts(),
+        kinds: names.into_iter().map(kind).collect(),
+    }))
 }

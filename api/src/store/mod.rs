@@ -20,7 +20,8 @@ use buzzer_shared::message::Announce;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 
-use crate::lifecycle::{Entry, Event, Ignored, Job, Transition};
+use crate::lifecycle::{Entry, Event, Ignored, Job, RunLease, Transition};
+use crate::retention::Retention;
 
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync {
@@ -62,6 +63,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// An event that is refused does not hold up the others.
     async fn apply(&self, happenings: Vec<Happening>, now: Time) -> Result<Vec<Applied>, StoreError>;
 
+    /// Tells one job of a tenant what its owner wants. `None`: there is no such job.
+    async fn ask(&self, tenant: &Tenant, id: JobId, wish: Wish, now: Time) -> Result<Option<Asked>, StoreError>;
+
     /// Wakes jobs whose time has come: due, expired, at most `limit`.
     async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
 
@@ -72,11 +76,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// is left.
     async fn void_leases(&self, now: Time) -> Result<usize, StoreError>;
 
-    /// Deletes jobs that were done before `before`, with all that belongs to them, their keys too; at most `limit` jobs.
-    /// Tells how many.
-    ///
-    /// A job that came with a key after `keys_before` stays: its key must still be answered, and with that job.
-    async fn forget(&self, before: Time, keys_before: Time, limit: usize) -> Result<usize, StoreError>;
+    /// Deletes jobs that need not be kept any longer, with all that belongs to them, their keys too; at most `limit`
+    /// jobs. Tells how many.
+    async fn forget(&self, retention: &Retention, now: Time, limit: usize) -> Result<usize, StoreError>;
+
+    /// Deletes one job of a tenant, with all that belongs to it, if it is done.
+    async fn delete(&self, tenant: &Tenant, id: JobId) -> Result<Deleted, StoreError>;
 
     /// Keeps what a worker tells of itself and its kinds.
     async fn announce(&self, announce: &Announce, now: Time) -> Result<(), StoreError>;
@@ -98,6 +103,9 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Numbers for each kind that has jobs which are not done.
     async fn backlog(&self) -> Result<BTreeMap<Kind, Backlog>, StoreError>;
+
+    /// How much there is.
+    async fn usage(&self) -> Result<Usage, StoreError>;
 
     /// Writes and reads back a row: whether the store works now.
     async fn probe(&self, now: Time) -> Result<(), StoreError>;
@@ -194,6 +202,43 @@ pub enum Applied {
     Unknown,
 }
 
+/// What the owner of a job wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// It should stop.
+    Cancel,
+    /// Its next attempt should not wait any longer.
+    Retry,
+}
+
+/// What came of a wish.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    Changed(Change),
+    /// The job stays as it is.
+    Refused(Job, Ignored),
+}
+
+/// What came of a deletion.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Deleted {
+    /// It is gone; this is how it was.
+    Gone(Job),
+    /// It stays.
+    NotDone(Job),
+    /// No such job.
+    Unknown,
+}
+
+/// How much a store holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Jobs that are not done.
+    pub unfinished: u64,
+    /// Bytes on disk that are in use, as far as the store knows.
+    pub bytes: u64,
+}
+
 /// A job before and after, as far as others must know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
@@ -249,8 +294,17 @@ pub enum StoreError {
 /// How long a store may take for one thing before it counts as not available.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
+impl From<Wish> for Event {
+    fn from(wish: Wish) -> Self {
+        match wish {
+            Wish::Cancel => Event::CancelRequested,
+            Wish::Retry => Event::RetryRequested,
+        }
+    }
+}
+
 /// Leases that a beat renews.
-pub fn renewals(held: &[RunId], until: Time) -> Vec<Happening> {
-    let renewal = |run: &RunId| Happening { job: run.job, event: Event::Held { dispatch: run.dispatch, until } };
+pub fn renewals(held: &[RunId], lease: RunLease) -> Vec<Happening> {
+    let renewal = |run: &RunId| Happening { job: run.job, event: Event::Held { dispatch: run.dispatch, lease } };
     held.iter().map(renewal).collect()
 }

@@ -11,7 +11,10 @@ use bytes::Bytes;
 use super::{LEASE, NOW};
 use super::{after, change, draft, feed, keep, keep_claimed, log, read, submission, success, with_key};
 use crate::lifecycle::{Job, LogType};
-use crate::store::{Filter, Page, Store, StoreError, Submitted};
+use crate::retention::Retention;
+use crate::store::{Deleted, Filter, Page, Store, StoreError, Submitted};
+
+const DAY: u64 = 86_400;
 
 pub async fn what_is_submitted_is_read_back_to_the_byte(store: Arc<dyn Store>) {
     let draft = Job {
@@ -174,7 +177,7 @@ pub async fn forgetting_removes_a_job_with_all_its_rows(store: Arc<dyn Store>) {
     let young = keep_claimed(&*store, Job { tags, ..draft("echo") }, NOW + LEASE).await;
     change(&*store, young.id, success(1), after(3)).await;
 
-    assert_eq!(store.forget(after(2), after(2), 10).await.unwrap(), 1);
+    assert_eq!(store.forget(&Retention::new("1d".parse().unwrap()), after(2 + DAY), 10).await.unwrap(), 1);
     assert_eq!(store.job(&Tenant::default(), id).await.unwrap(), None);
     assert_eq!(store.events(&Tenant::default(), id, 0, 10).await.unwrap(), []);
     assert!(feed(&*store, &Tenant::default()).await.iter().all(|fed| fed.job == young.id));
@@ -201,13 +204,62 @@ pub async fn forgetting_spares_what_is_young_unfinished_or_keyed(store: Arc<dyn 
         let job = keep_claimed(&*store, draft("echo"), NOW + LEASE).await;
         change(&*store, job.id, success(1), after(i)).await;
     }
-    assert_eq!(store.forget(after(1), NOW, 10).await.unwrap(), 1, "done before, not at");
-    assert_eq!(store.forget(after(9), NOW, 1).await.unwrap(), 1, "no more than asked");
-    assert_eq!(store.forget(after(9), NOW, 10).await.unwrap(), 1);
-    assert_eq!(store.forget(after(9), NOW, 10).await.unwrap(), 0, "the key is as young as its job");
+    let a_second = Retention::new(Span::from_secs(1));
+    assert_eq!(store.forget(&a_second, after(2), 10).await.unwrap(), 1, "done before, not at");
+    assert_eq!(store.forget(&a_second, after(9), 1).await.unwrap(), 1, "no more than asked");
+    assert_eq!(store.forget(&a_second, after(9), 10).await.unwrap(), 1);
+    assert_eq!(store.forget(&a_second, after(DAY), 10).await.unwrap(), 0, "the key is as young as its job");
     let repeated = store.submit(with_key(draft("echo"), "k", 1)).await.unwrap();
     assert!(matches!(repeated, Submitted::Repeated(job) if job.id == id));
-    assert_eq!(store.forget(after(9), NOW + Duration::from_millis(1), 10).await.unwrap(), 1);
+    assert_eq!(store.forget(&a_second, after(DAY) + Duration::from_millis(1), 10).await.unwrap(), 1);
     assert_eq!(store.submit(with_key(draft("echo"), "k", 2)).await.unwrap(), Submitted::New);
     assert_eq!(read(&*store, waiting.id).await, waiting);
+}
+
+pub async fn each_kind_is_kept_as_long_as_it_should_be(store: Arc<dyn Store>) {
+    let mut ids = Vec::new();
+    for kind in ["short", "usual", "long"] {
+        let job = keep_claimed(&*store, draft(kind), NOW + LEASE).await;
+        change(&*store, job.id, success(1), NOW).await;
+        ids.push(job.id);
+    }
+    let retention: Retention = "1h,short=1m,long=1d".parse().unwrap();
+    for (now, left) in [(60, &ids[..]), (61, &ids[1..]), (3601, &ids[2..]), (DAY + 1, &ids[3..])] {
+        store.forget(&retention, after(now), 10).await.unwrap();
+        for id in &ids {
+            let kept = store.job(&Tenant::default(), *id).await.unwrap().is_some();
+            assert_eq!(kept, left.contains(id), "{id} after {now} s");
+        }
+    }
+}
+
+pub async fn only_what_is_done_is_deleted(store: Arc<dyn Store>) {
+    let (own, other) = (Tenant::default(), Tenant::from("other".to_owned()));
+    let submission = with_key(draft("echo"), "k", 1);
+    let id = submission.accepted.job.id;
+    store.submit(submission).await.unwrap();
+    assert!(matches!(store.delete(&own, id).await.unwrap(), Deleted::NotDone(job) if job.id == id));
+    store.claim(&"echo".parse().unwrap(), 1, NOW + LEASE, NOW).await.unwrap();
+    change(&*store, id, success(1), after(1)).await;
+    assert_eq!(store.delete(&other, id).await.unwrap(), Deleted::Unknown, "not its own");
+    let before = read(&*store, id).await;
+    assert_eq!(store.delete(&own, id).await.unwrap(), Deleted::Gone(before));
+    assert_eq!(store.delete(&own, id).await.unwrap(), Deleted::Unknown);
+    assert_eq!(store.events(&own, id, 0, 10).await.unwrap(), []);
+    assert_eq!(store.submit(with_key(draft("echo"), "k", 2)).await.unwrap(), Submitted::New, "its key went with it");
+}
+
+pub async fn usage_counts_what_is_not_done_and_grows(store: Arc<dyn Store>) {
+    let empty = store.usage().await.unwrap();
+    assert_eq!(empty.unfinished, 0);
+    keep(&*store, draft("echo")).await;
+    keep(&*store, Job { run_at: after(9), ..draft("echo") }).await;
+    let done = keep_claimed(&*store, draft("echo"), NOW + LEASE).await;
+    keep_claimed(&*store, draft("other"), NOW + LEASE).await;
+    store.submit(submission(draft("echo"), vec![b'1'; 1_000_000])).await.unwrap();
+    assert_eq!(store.usage().await.unwrap().unfinished, 5);
+    change(&*store, done.id, success(1), after(1)).await;
+    let used = store.usage().await.unwrap();
+    assert_eq!(used.unfinished, 4);
+    assert!(used.bytes >= empty.bytes + 900_000, "{} to {} bytes", empty.bytes, used.bytes);
 }

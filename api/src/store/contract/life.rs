@@ -3,17 +3,18 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::State;
+use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 
 use super::{LEASE, NOW, worker};
 use super::{
-    after, change, draft, failure, feed, finished, keep, keep_claimed, log, problem, read, started, success, tell,
-    types,
+    after, change, draft, failure, feed, finished, keep, keep_claimed, lease, log, problem, read, started, success,
+    tell, types,
 };
-use crate::lifecycle::{Done, Event, Ignored, LogType, Phase, Progress};
-use crate::store::{Applied, Happening, Store};
+use crate::lifecycle::{Done, Early, Event, Ignored, Job, LogType, Phase, Progress, Suspicion};
+use crate::store::{Applied, Asked, Filter, Happening, Page, Store, Wish};
 
 pub async fn a_whole_life_is_written_down(store: Arc<dyn Store>) {
     let id = keep(&*store, draft("echo")).await.id;
@@ -115,8 +116,8 @@ pub async fn an_unknown_job_does_not_hold_up_the_others(store: Arc<dyn Store>) {
 }
 
 fn progressed(n: u32, at: Time, progress: &Progress) -> Event {
-    let until = at + LEASE;
-    Event::Progressed { dispatch: 1, n, worker: worker(), at, until, progress: progress.clone() }
+    let lease = lease(at + LEASE);
+    Event::Progressed { dispatch: 1, n, worker: worker(), at, lease, progress: progress.clone() }
 }
 
 pub async fn a_progress_is_kept_with_the_job(store: Arc<dyn Store>) {
@@ -193,4 +194,76 @@ pub async fn a_log_goes_on_from_any_number(store: Arc<dyn Store>) {
     let fed = feed(&*store, &tenant).await;
     assert!(fed.iter().all(|fed| fed.job == id));
     assert_eq!(fed.into_iter().map(|fed| fed.entry).collect::<Vec<_>>(), whole, "the feed shows the same");
+}
+
+pub async fn what_is_known_about_a_run_is_kept_with_the_job(store: Arc<dyn Store>) {
+    let draft = Job { retry_of: Some(JobId::new(NOW)), delivery: DeliveryMode::AtMostOnce, ..draft("echo") };
+    let once = keep_claimed(&*store, draft.clone(), NOW + LEASE).await;
+    assert_eq!(read(&*store, once.id).await, once);
+    change(&*store, once.id, success(1), NOW).await;
+
+    let twice = Job { id: JobId::new(NOW), delivery: DeliveryMode::AtLeastOnce, ..draft };
+    let id = keep_claimed(&*store, twice, NOW + LEASE).await.id;
+    for (dispatch, charged) in [(1, false), (2, false), (3, true)] {
+        let early = lease(after(5));
+        let event = Event::StartedEarly { dispatch, worker: worker(), at: NOW, lease: early, charged };
+        change(&*store, id, event, NOW).await;
+        assert_eq!(read(&*store, id).await.early, Some(Early { charged }));
+        let ended = store.end_leases(after(5), 10).await.unwrap();
+        assert_eq!(ended.iter().map(|change| change.job.id).collect::<Vec<_>>(), [id]);
+        store.claim(&"echo".parse().unwrap(), 1, after(30), NOW).await.unwrap();
+    }
+    let job = read(&*store, id).await;
+    assert_eq!(job.suspicion, Suspicion { alone: true, vanished: 2, crashes: 1 });
+    assert_eq!(job.early, None, "of an earlier dispatch");
+}
+
+pub async fn p5_a_cancel_is_kept_and_answered_by_what_became_of_the_job(store: Arc<dyn Store>) {
+    let own = Tenant::default();
+    let cancel = async |id| store.ask(&own, id, Wish::Cancel, after(1)).await.unwrap().unwrap();
+
+    let waiting = keep(&*store, draft("echo")).await.id;
+    let Asked::Changed(change_of_it) = cancel(waiting).await else { panic!("it waits") };
+    assert_eq!((change_of_it.job.phase, change_of_it.was_out), (Phase::Done(Done::Canceled), false));
+    assert_eq!(types(&*store, waiting).await, [LogType::Accepted, LogType::Canceled]);
+    assert!(matches!(cancel(waiting).await, Asked::Refused(job, Ignored::Done) if job.id == waiting));
+    assert!(store.claim(&"echo".parse().unwrap(), 1, after(60), after(2)).await.unwrap().is_empty());
+
+    let out = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
+    let Asked::Changed(change_of_it) = cancel(out).await else { panic!("it is out") };
+    assert!(change_of_it.job.is_to_stop());
+    assert_eq!(read(&*store, out).await.cancel_requested_at, Some(after(1)));
+    assert!(matches!(cancel(out).await, Asked::Refused(_, Ignored::Known)));
+    change(&*store, out, failure(1), after(2)).await;
+    let job = read(&*store, out).await;
+    assert_eq!((job.phase, job.finished_at), (Phase::Done(Done::Canceled), Some(after(2))));
+
+    let done = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
+    cancel(done).await;
+    change(&*store, done, success(1), after(2)).await;
+    assert_eq!(read(&*store, done).await.phase, Phase::Done(Done::Succeeded), "the work was done");
+    assert!(matches!(cancel(done).await, Asked::Refused(_, Ignored::Done)));
+
+    let canceled = Filter { state: Some(State::Canceled), ..Filter::default() };
+    let listed = store.jobs(&own, &canceled, Page { after: None, limit: 10 }).await.unwrap();
+    assert_eq!(listed.iter().map(|listed| listed.job.id).collect::<Vec<_>>(), [out, waiting]);
+}
+
+pub async fn a_wish_is_answered_for_the_owner_alone(store: Arc<dyn Store>) {
+    let id = keep(&*store, draft("echo")).await.id;
+    let other = Tenant::from("other".to_owned());
+    assert_eq!(store.ask(&other, id, Wish::Cancel, after(1)).await.unwrap(), None);
+    assert_eq!(store.ask(&Tenant::default(), JobId::new(NOW), Wish::Retry, after(1)).await.unwrap(), None);
+    assert_eq!(read(&*store, id).await.phase, Phase::Ready);
+}
+
+pub async fn a_retry_brings_the_next_attempt_forward(store: Arc<dyn Store>) {
+    let own = Tenant::default();
+    let id = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
+    let retry = async || store.ask(&own, id, Wish::Retry, after(2)).await.unwrap().unwrap();
+    assert!(matches!(retry().await, Asked::Refused(_, Ignored::NotNow)), "it is out");
+    change(&*store, id, failure(1), after(1)).await;
+    let Asked::Changed(change) = retry().await else { panic!("it waits for another attempt") };
+    assert_eq!((change.job.phase, change.job.attempt, change.job.run_at), (Phase::Ready, 2, after(2)));
+    assert_eq!(store.claim(&"echo".parse().unwrap(), 1, after(60), after(2)).await.unwrap().len(), 1);
 }

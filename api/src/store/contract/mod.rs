@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
 use buzzer_shared::job::Priority;
+use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::{Retry, RunResult};
 use buzzer_shared::problem::Problem;
 use buzzer_shared::retry::RetryPolicy;
@@ -23,7 +24,7 @@ use buzzer_shared::time::Time;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::lifecycle::{Entry, Event, Job, LogType, Phase, Transition, accept, step};
+use crate::lifecycle::{Entry, Event, Job, LogType, Phase, RunLease, Suspicion, Transition, accept, step};
 use crate::store::{Applied, Change, Fed, Happening, Key, Store, Submission, Submitted};
 
 pub use fleet::*;
@@ -54,6 +55,10 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         several_happenings_of_one_job_see_each_other
         an_unknown_job_does_not_hold_up_the_others
         a_progress_is_kept_with_the_job
+        what_is_known_about_a_run_is_kept_with_the_job
+        p5_a_cancel_is_kept_and_answered_by_what_became_of_the_job
+        a_wish_is_answered_for_the_owner_alone
+        a_retry_brings_the_next_attempt_forward
         the_log_has_no_gaps_whoever_writes_at_once
         the_feed_rises_in_the_order_of_commits
         a_log_goes_on_from_any_number
@@ -75,6 +80,9 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         lists_are_filtered_by_state_kind_and_tag
         forgetting_removes_a_job_with_all_its_rows
         forgetting_spares_what_is_young_unfinished_or_keyed
+        each_kind_is_kept_as_long_as_it_should_be
+        only_what_is_done_is_deleted
+        usage_counts_what_is_not_done_and_grows
 
         a_worker_is_known_from_its_announcement_to_its_leaving
         a_kind_is_known_for_ever_as_last_announced
@@ -84,6 +92,11 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 const LEASE: Duration = Duration::from_secs(30);
+
+/// A lease that ends at `until`, whoever would notice.
+fn lease(until: Time) -> RunLease {
+    RunLease { until, early_until: until }
+}
 
 /// A moment so many seconds after [`NOW`].
 fn after(seconds: u64) -> Time {
@@ -98,8 +111,10 @@ fn draft(kind: &str) -> Job {
         kind: kind.parse().unwrap(),
         priority: Priority::default(),
         tags: BTreeMap::new(),
+        retry_of: None,
         retry: RetryPolicy::default(),
         timeout: Duration::from_millis(60_500),
+        delivery: DeliveryMode::AtLeastOnce,
         created_at: NOW,
         run_at: NOW,
         expires_at: None,
@@ -108,6 +123,9 @@ fn draft(kind: &str) -> Job {
         dispatch: 0,
         awaited: false,
         signal: 0,
+        early: None,
+        suspicion: Suspicion::default(),
+        cancel_requested_at: None,
         seq: 0,
         started_at: None,
         finished_at: None,
@@ -154,7 +172,7 @@ fn problem() -> Problem {
 }
 
 fn started(dispatch: u32, n: u32) -> Event {
-    Event::Started { dispatch, n, worker: worker(), at: NOW, until: NOW + LEASE }
+    Event::Started { dispatch, n, worker: worker(), at: NOW, lease: lease(NOW + LEASE) }
 }
 
 fn finished(dispatch: u32, result: RunResult) -> Event {

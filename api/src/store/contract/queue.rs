@@ -7,7 +7,7 @@ use buzzer_shared::kind::Kind;
 use buzzer_shared::message::{ReturnReason, RunResult};
 
 use super::{LEASE, NOW};
-use super::{after, change, draft, failure, finished, keep, keep_claimed, read, started, success, tell, types};
+use super::{after, change, draft, failure, finished, keep, keep_claimed, lease, read, started, success, tell, types};
 use crate::lifecycle::{Done, Event, Job, LogType, Phase};
 use crate::store::{Applied, Backlog, Store};
 
@@ -100,7 +100,7 @@ pub async fn a_lease_that_ends_brings_the_job_back(store: Arc<dyn Store>) {
 
 pub async fn a_lease_that_is_renewed_does_not_end(store: Arc<dyn Store>) {
     let id = keep_claimed(&*store, draft("echo"), after(10)).await.id;
-    change(&*store, id, Event::Held { dispatch: 1, until: after(20) }, after(9)).await;
+    change(&*store, id, Event::Held { dispatch: 1, lease: lease(after(20)) }, after(9)).await;
     assert!(store.end_leases(after(19), 10).await.unwrap().is_empty());
     assert_eq!(store.end_leases(after(20), 10).await.unwrap().len(), 1);
 }

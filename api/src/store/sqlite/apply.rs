@@ -1,7 +1,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
-use buzzer_shared::id::JobId;
+use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use super::log;
 use super::row::{self, Stored, limit, select_jobs};
 use super::session::Session;
 use crate::lifecycle::{Event, Ignored, step};
-use crate::store::{Applied, Change, Happening, Outgoing, StoreError};
+use crate::store::{Applied, Asked, Change, Happening, Outgoing, StoreError, Wish};
 
 /// Tells jobs what happened to them. A job with several happenings is read once and written once.
 pub(super) fn apply(session: &Session, happenings: &[Happening], now: Time) -> Result<Vec<Applied>, StoreError> {
@@ -42,6 +42,24 @@ pub(super) fn apply(session: &Session, happenings: &[Happening], now: Time) -> R
     Ok(answers)
 }
 
+/// Tells one job of a tenant what its owner wants.
+pub(super) fn ask(
+    session: &Session,
+    tenant: &Tenant,
+    id: JobId,
+    wish: Wish,
+    now: Time,
+) -> Result<Option<Asked>, StoreError> {
+    let Some(mut stored) = row::of_tenant(session, tenant, id)? else {
+        return Ok(None);
+    };
+    let asked = match move_on(session, &mut stored, &wish.into(), now)? {
+        Ok(change) => Asked::Changed(change),
+        Err(ignored) => Asked::Refused(stored.job, ignored),
+    };
+    Ok(Some(asked))
+}
+
 /// Claims the next jobs of a kind.
 pub(super) fn claim(
     session: &Session,
@@ -54,7 +72,7 @@ pub(super) fn claim(
         return Ok(Vec::new());
     };
     // What must have started by now is left to the sweeper, which ends it.
-    let ready = row::all(
+    let ready = row::readable(
         session,
         select_jobs!(
             "INDEXED BY jobs_ready WHERE j.phase = 1 AND j.kind = ?1 \
@@ -74,7 +92,7 @@ pub(super) fn claim(
 
 /// Wakes jobs whose time has come. Expired first: what is both due and expired must not go out.
 pub(super) fn wake_due(session: &Session, now: Time, most: usize) -> Result<Vec<Change>, StoreError> {
-    let expired = row::all(
+    let expired = row::readable(
         session,
         select_jobs!(
             "INDEXED BY jobs_expiring WHERE j.expires_at <= ?1 AND j.expires_at IS NOT NULL \
@@ -83,7 +101,7 @@ pub(super) fn wake_due(session: &Session, now: Time, most: usize) -> Result<Vec<
         params![now.as_millis(), limit(most)],
     )?;
     let mut changes = move_all(session, expired, &Event::Expired, now)?;
-    let due = row::all(
+    let due = row::readable(
         session,
         select_jobs!("INDEXED BY jobs_due WHERE j.phase IN (0, 4) AND j.run_at <= ?1 ORDER BY j.run_at LIMIT ?2"),
         params![now.as_millis(), limit(most.saturating_sub(changes.len()))],
@@ -94,7 +112,7 @@ pub(super) fn wake_due(session: &Session, now: Time, most: usize) -> Result<Vec<
 
 /// Takes back jobs whose lease has ended.
 pub(super) fn end_leases(session: &Session, now: Time, most: usize) -> Result<Vec<Change>, StoreError> {
-    let ended = row::all(
+    let ended = row::readable(
         session,
         select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until <= ?1 ORDER BY j.lease_until LIMIT ?2"),
         params![now.as_millis(), limit(most)],
@@ -104,7 +122,7 @@ pub(super) fn end_leases(session: &Session, now: Time, most: usize) -> Result<Ve
 
 /// Takes back every job that is out, as if the last of their leases had ended now.
 pub(super) fn void_leases(session: &Session, now: Time) -> Result<usize, StoreError> {
-    let out = row::all(session, select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until IS NOT NULL"), [])?;
+    let out = row::readable(session, select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until IS NOT NULL"), [])?;
     let last = out.iter().filter_map(|stored| stored.job.phase.lease()).fold(now, Time::max);
     Ok(move_all(session, out, &Event::LeaseEnded, last)?.len())
 }

@@ -8,7 +8,7 @@ use rusqlite::params;
 use super::row;
 use super::session::Session;
 use crate::lifecycle::Phase;
-use crate::store::{Backlog, StoreError};
+use crate::store::{Backlog, StoreError, Usage};
 
 /// How many jobs of each kind are out.
 pub(super) fn out(session: &Session) -> Result<HashMap<Kind, usize>, StoreError> {
@@ -81,6 +81,20 @@ pub(super) fn place(session: &Session, tenant: &Tenant, id: JobId, limit: u32) -
 
 fn is_ready(stored: &row::Stored) -> bool {
     stored.job.phase == Phase::Ready
+}
+
+/// How much there is. Counts are read from indexes that hold only what is not done.
+pub(super) fn usage(session: &Session) -> Result<Usage, StoreError> {
+    let unfinished: i64 = session
+        .prepare(
+            "SELECT (SELECT count(*) FROM jobs INDEXED BY jobs_ready WHERE phase = 1) \
+             + (SELECT count(*) FROM jobs INDEXED BY jobs_leases WHERE lease_until IS NOT NULL) \
+             + (SELECT count(*) FROM jobs INDEXED BY jobs_due WHERE phase IN (0, 4))",
+        )?
+        .query_one([], |row| row.get(0))?;
+    let pragma = |name: &str| session.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let pages = pragma("page_count")? - pragma("freelist_count")?;
+    Ok(Usage { unfinished: unfinished.unsigned_abs(), bytes: (pages * pragma("page_size")?).unsigned_abs() })
 }
 
 /// Writes a row and reads it back.

@@ -31,9 +31,7 @@ pub(super) fn jobs(session: &Session, tenant: &Tenant, filter: &Filter, page: Pa
     if kind.is_none() && filter.kind.is_some() {
         return Ok(Vec::new());
     }
-    let Some(sql) = statement(filter) else {
-        return Ok(Vec::new());
-    };
+    let sql = statement(filter);
     let tag = filter.tag.as_ref();
     let (name, value) = (tag.map(|(name, _)| name), tag.map(|(_, value)| value));
     let parameters: [&dyn ToSql; 6] =
@@ -44,14 +42,14 @@ pub(super) fn jobs(session: &Session, tenant: &Tenant, filter: &Filter, page: Pa
     Ok(found.into_iter().map(|stored| Listed { cursor: stored.n, job: stored.job }).collect())
 }
 
-/// The statement for a filter; `None` where nothing can be found.
+/// The statement for a filter.
 ///
 /// Each begins at the index with the fewest rows to look at, and says so: SQLite knows nothing of how many there are,
 /// and might sort a million of them. `NOT INDEXED` goes by `n`. `?1` is the tenant, `?2` the cursor, `?3` the limit, `?4`
 /// the kind, `?5` and `?6` the tag.
-pub(super) fn statement(filter: &Filter) -> Option<String> {
+pub(super) fn statement(filter: &Filter) -> String {
     let phase = match filter.state {
-        Some(state) => format!("AND {}", phase(state)?),
+        Some(state) => format!("AND {}", phase(state)),
         None => String::new(),
     };
     let (from, condition, n) = match (&filter.tag, filter.state) {
@@ -63,35 +61,35 @@ pub(super) fn statement(filter: &Filter) -> Option<String> {
         (None, Some(State::Scheduled | State::Retrying)) => {
             ("jobs AS j INDEXED BY jobs_due", "j.phase IN (0, 4)", "j.n")
         }
-        (None, Some(State::Failed | State::Expired)) => {
-            ("jobs AS j INDEXED BY jobs_unlucky", "j.phase IN (6, 8)", "j.n")
+        (None, Some(State::Failed | State::Canceled | State::Expired)) => {
+            ("jobs AS j INDEXED BY jobs_unlucky", "j.phase IN (6, 7, 8)", "j.n")
         }
-        (None, Some(State::Succeeded | State::Canceled) | None) if filter.kind.is_some() => {
+        (None, Some(State::Succeeded) | None) if filter.kind.is_some() => {
             ("jobs AS j INDEXED BY jobs_kind", "true", "j.n")
         }
-        (None, Some(State::Succeeded | State::Canceled) | None) => ("jobs AS j NOT INDEXED", "true", "j.n"),
+        (None, Some(State::Succeeded) | None) => ("jobs AS j NOT INDEXED", "true", "j.n"),
     };
     let kind = if filter.kind.is_some() { "AND j.kind = ?4" } else { "" };
-    Some(format!(
+    format!(
         "SELECT {} FROM {from} WHERE {condition} AND j.tenant = ?1 AND {n} < ?2 {kind} {phase} ORDER BY {n} DESC LIMIT ?3",
         job_columns!()
-    ))
+    )
 }
 
 /// The few that wait or are on their way, among many that are done.
 const QUEUED: &str = "j.n IN (SELECT n FROM jobs INDEXED BY jobs_ready WHERE phase = 1 \
                       UNION ALL SELECT n FROM jobs INDEXED BY jobs_leases WHERE lease_until IS NOT NULL)";
 
-/// The phases that a client sees as this state; `None` for a state that no job has yet.
-fn phase(state: State) -> Option<&'static str> {
+/// The phases that a client sees as this state.
+fn phase(state: State) -> &'static str {
     match state {
-        State::Scheduled => Some("j.phase = 0"),
-        State::Queued => Some("j.phase IN (1, 2)"),
-        State::Running => Some("j.phase = 3"),
-        State::Retrying => Some("j.phase = 4"),
-        State::Succeeded => Some("j.phase = 5"),
-        State::Failed => Some("j.phase = 6"),
-        State::Canceled => None,
-        State::Expired => Some("j.phase = 8"),
+        State::Scheduled => "j.phase = 0",
+        State::Queued => "j.phase IN (1, 2)",
+        State::Running => "j.phase = 3",
+        State::Retrying => "j.phase = 4",
+        State::Succeeded => "j.phase = 5",
+        State::Failed => "j.phase = 6",
+        State::Canceled => "j.phase = 7",
+        State::Expired => "j.phase = 8",
     }
 }

@@ -97,6 +97,7 @@ fn code(r#type: LogType) -> i64 {
         LogType::Succeeded => 4,
         LogType::Failed => 5,
         LogType::Expired => 6,
+        LogType::Canceled => 7,
     }
 }
 

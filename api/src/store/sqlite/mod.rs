@@ -37,10 +37,11 @@ use reader::Readers;
 use writer::Writer;
 
 use super::{
-    Applied, Backlog, Change, Fed, Filter, Happening, JobWithContent, Key, KnownKind, KnownWorker, Listed, Outgoing,
-    Page, Store, StoreError, Submission, Submitted,
+    Applied, Asked, Backlog, Change, Deleted, Fed, Filter, Happening, JobWithContent, Key, KnownKind, KnownWorker,
+    Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
 };
 use crate::lifecycle::{Entry, Job};
+use crate::retention::Retention;
 
 /// Enough that a long list does not hold up a short question.
 const READERS: usize = 3;
@@ -124,6 +125,11 @@ impl Store for SqliteStore {
         self.writer.write(move |session| apply::apply(session, &happenings, now)).await
     }
 
+    async fn ask(&self, tenant: &Tenant, id: JobId, wish: Wish, now: Time) -> Result<Option<Asked>, StoreError> {
+        let tenant = tenant.clone();
+        self.writer.write(move |session| apply::ask(session, &tenant, id, wish, now)).await
+    }
+
     async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
         self.writer.write(move |session| apply::wake_due(session, now, limit)).await
     }
@@ -136,8 +142,14 @@ impl Store for SqliteStore {
         self.writer.write(move |session| apply::void_leases(session, now)).await
     }
 
-    async fn forget(&self, before: Time, keys_before: Time, limit: usize) -> Result<usize, StoreError> {
-        self.writer.write(move |session| forget::forget(session, before, keys_before, limit)).await
+    async fn forget(&self, retention: &Retention, now: Time, limit: usize) -> Result<usize, StoreError> {
+        let retention = retention.clone();
+        self.writer.write(move |session| forget::forget(session, &retention, now, limit)).await
+    }
+
+    async fn delete(&self, tenant: &Tenant, id: JobId) -> Result<Deleted, StoreError> {
+        let tenant = tenant.clone();
+        self.writer.write(move |session| forget::delete(session, &tenant, id)).await
     }
 
     async fn announce(&self, announce: &Announce, now: Time) -> Result<(), StoreError> {
@@ -167,6 +179,10 @@ impl Store for SqliteStore {
 
     async fn backlog(&self) -> Result<BTreeMap<Kind, Backlog>, StoreError> {
         self.readers.read(count::backlog).await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        self.readers.read(count::usage).await
     }
 
     async fn probe(&self, now: Time) -> Result<(), StoreError> {

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::Priority;
+use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::{Span, Time};
 use rusqlite::types::FromSql;
@@ -12,7 +13,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::session::Session;
-use crate::lifecycle::{Done, Job, Phase};
+use crate::lifecycle::{Done, Early, Job, Phase, Suspicion};
 use crate::store::StoreError;
 
 /// A job with the numbers that its rows are found by.
@@ -28,7 +29,8 @@ macro_rules! job_columns {
     () => {
         "j.n, j.id, j.tenant, j.kind, j.priority, j.timeout, j.max_attempts, j.backoff, j.max_backoff, j.created_at, \
          j.expires_at, j.tags, j.phase, j.run_at, j.lease_until, j.attempt, j.dispatch, j.awaited, j.signal, j.seq, \
-         j.started_at, j.finished_at, j.progress, j.error"
+         j.started_at, j.finished_at, j.progress, j.error, j.retry_of, j.at_most_once, j.cancel_requested_at, j.early, \
+         j.alone, j.vanished, j.crashes"
     };
 }
 pub(super) use job_columns;
@@ -52,6 +54,22 @@ pub(super) fn all(session: &Session, sql: &str, params: impl Params) -> Result<V
     Ok(found)
 }
 
+/// The same for rows of many jobs that have nothing to do with each other: one that cannot be read is left out and told,
+/// and does not hold up the others.
+pub(super) fn readable(session: &Session, sql: &str, params: impl Params) -> Result<Vec<Stored>, StoreError> {
+    let mut statement = session.prepare(sql)?;
+    let mut rows = statement.query(params)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        match stored(session, row) {
+            Ok(stored) => found.push(stored),
+            Err(StoreError::Corrupt(reason)) => session.unreadable(row.get(0)?, &reason),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(found)
+}
+
 /// The job with this id, whosever it is.
 pub(super) fn by_id(session: &Session, id: JobId) -> Result<Option<Stored>, StoreError> {
     let found = all(session, select_jobs!("WHERE j.id = ?1"), [id.as_uuid()])?;
@@ -69,9 +87,9 @@ pub(super) fn insert(session: &Session, job: &Job, tenant: i64, key: Option<&str
     session.execute(
         "INSERT INTO jobs (id, tenant, kind, priority, timeout, max_attempts, backoff, max_backoff, created_at, \
          expires_at, key, tags, phase, run_at, lease_until, attempt, dispatch, awaited, signal, seq, started_at, \
-         finished_at, progress, error) \
+         finished_at, progress, error, retry_of, at_most_once) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-         ?23, ?24)",
+         ?23, ?24, ?25, ?26)",
         params![
             job.id.as_uuid(),
             tenant,
@@ -97,6 +115,8 @@ pub(super) fn insert(session: &Session, job: &Job, tenant: i64, key: Option<&str
             job.finished_at.map(Time::as_millis),
             json(job.progress.as_ref())?,
             json(job.error.as_ref())?,
+            job.retry_of.as_ref().map(JobId::as_uuid),
+            job.delivery == DeliveryMode::AtMostOnce,
         ],
     )?;
     Ok(session.connection.last_insert_rowid())
@@ -107,7 +127,8 @@ pub(super) fn update(session: &Session, stored: &Stored) -> Result<(), StoreErro
     let job = &stored.job;
     session.execute(
         "UPDATE jobs SET phase = ?2, run_at = ?3, lease_until = ?4, attempt = ?5, dispatch = ?6, awaited = ?7, \
-         signal = ?8, seq = ?9, started_at = ?10, finished_at = ?11, progress = ?12, error = ?13 WHERE n = ?1",
+         signal = ?8, seq = ?9, started_at = ?10, finished_at = ?11, progress = ?12, error = ?13, cancel_requested_at = ?14, \
+         early = ?15, alone = ?16, vanished = ?17, crashes = ?18 WHERE n = ?1",
         params![
             stored.n,
             phase_code(job.phase),
@@ -122,6 +143,11 @@ pub(super) fn update(session: &Session, stored: &Stored) -> Result<(), StoreErro
             job.finished_at.map(Time::as_millis),
             json(job.progress.as_ref())?,
             json(job.error.as_ref())?,
+            job.cancel_requested_at.map(Time::as_millis),
+            job.early.map(|early| early.charged),
+            job.suspicion.alone,
+            job.suspicion.vanished,
+            job.suspicion.crashes,
         ],
     )?;
     Ok(())
@@ -154,6 +180,11 @@ fn stored(session: &Session, row: &Row<'_>) -> Result<Stored, StoreError> {
         finished_at: time(row, 21)?,
         progress: from_json(row, 22)?,
         error: from_json(row, 23)?,
+        retry_of: row.get::<_, Option<Uuid>>(24)?.map(JobId::from),
+        delivery: if row.get(25)? { DeliveryMode::AtMostOnce } else { DeliveryMode::AtLeastOnce },
+        cancel_requested_at: time(row, 26)?,
+        early: row.get::<_, Option<bool>>(27)?.map(|charged| Early { charged }),
+        suspicion: Suspicion { alone: row.get(28)?, vanished: row.get(29)?, crashes: row.get(30)? },
     };
     Ok(Stored { n: row.get(0)?, tenant, job })
 }
@@ -168,6 +199,7 @@ fn phase_code(phase: Phase) -> i64 {
         Phase::Retrying => 4,
         Phase::Done(Done::Succeeded) => 5,
         Phase::Done(Done::Failed) => 6,
+        Phase::Done(Done::Canceled) => 7,
         Phase::Done(Done::Expired) => 8,
     }
 }
@@ -181,6 +213,7 @@ fn phase(code: i64, lease: Option<Time>) -> Result<Phase, StoreError> {
         (4, None) => Ok(Phase::Retrying),
         (5, None) => Ok(Phase::Done(Done::Succeeded)),
         (6, None) => Ok(Phase::Done(Done::Failed)),
+        (7, None) => Ok(Phase::Done(Done::Canceled)),
         (8, None) => Ok(Phase::Done(Done::Expired)),
         _ => Err(StoreError::Corrupt(format!("phase {code} with lease {lease:?}"))),
     }

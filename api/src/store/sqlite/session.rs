@@ -1,5 +1,5 @@
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use buzzer_shared::id::Tenant;
 use buzzer_shared::kind::Kind;
@@ -23,6 +23,8 @@ struct Memory {
     tenants: HashMap<i64, Tenant>,
     tenant_ids: HashMap<Tenant, i64>,
     feeds: HashMap<i64, Feed>,
+    /// The rows of jobs that cannot be read, and were told.
+    unreadable: HashSet<i64>,
 }
 
 /// The number of a tenant's newest event.
@@ -44,6 +46,13 @@ impl Session {
     /// Runs a statement that returns nothing; tells how many rows it changed.
     pub(super) fn execute(&self, sql: &'static str, params: impl Params) -> rusqlite::Result<usize> {
         self.prepare(sql)?.execute(params)
+    }
+
+    /// Tells once that a job's row cannot be read.
+    pub(super) fn unreadable(&self, n: i64, reason: &str) {
+        if self.memory.borrow_mut().unreadable.insert(n) {
+            tracing::error!(row = n, reason, "a job cannot be read, and stays where it is; the others go on");
+        }
     }
 
     pub(super) fn kind(&self, id: i64) -> Result<Kind, StoreError> {

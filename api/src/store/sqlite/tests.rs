@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -6,16 +5,17 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
-use buzzer_shared::job::{Priority, State};
+use buzzer_shared::job::State;
+use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::retry::RetryPolicy;
-use buzzer_shared::time::Time;
+use buzzer_shared::time::{Span, Time};
 use bytes::Bytes;
 use futures_util::poll;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::{OpenError, SqliteStore};
-use crate::lifecycle::{Job, Phase, accept};
+use crate::lifecycle::{Job, accept};
 use crate::store::{Filter, Store, StoreError, Submission, Submitted, contract};
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
@@ -58,28 +58,19 @@ impl Home {
 }
 
 fn submission(input: impl Into<Bytes>) -> Submission {
-    let accepted = accept(Job {
-        id: JobId::new(NOW),
-        tenant: Tenant::default(),
-        kind: "echo".parse().unwrap(),
-        priority: Priority::default(),
-        tags: BTreeMap::new(),
+    let spec = KindSpec {
+        name: "echo".parse().unwrap(),
+        title: String::new(),
+        description: String::new(),
+        input_schema: true.into(),
+        output_schema: true.into(),
+        example: None,
         retry: RetryPolicy::default(),
-        timeout: Duration::from_secs(60),
-        created_at: NOW,
-        run_at: NOW,
-        expires_at: None,
-        phase: Phase::Ready,
-        attempt: 1,
-        dispatch: 0,
-        awaited: false,
-        signal: 0,
-        seq: 0,
-        started_at: None,
-        finished_at: None,
-        progress: None,
-        error: None,
-    });
+        timeout: Span::from_secs(60),
+        slots: 1,
+        delivery: DeliveryMode::AtLeastOnce,
+    };
+    let accepted = accept(Job::new(JobId::new(NOW), Tenant::default(), &spec, NOW));
     Submission { accepted, input: input.into(), key: None }
 }
 
@@ -338,12 +329,13 @@ async fn long_lists_are_read_in_order() {
         Filter { state: Some(State::Succeeded), ..Filter::default() },
         Filter { state: Some(State::Queued), ..Filter::default() },
         Filter { state: Some(State::Failed), ..Filter::default() },
+        Filter { state: Some(State::Canceled), ..Filter::default() },
         Filter { kind: kind.clone(), ..Filter::default() },
         Filter { kind: kind.clone(), state: Some(State::Succeeded), ..Filter::default() },
         Filter { kind, tag: tag.clone(), ..Filter::default() },
         Filter { tag, ..Filter::default() },
     ] {
-        let statement = super::list::statement(&filter).unwrap();
+        let statement = super::list::statement(&filter);
         let plan = store.readers.read(move |session| {
             let mut explained = session.connection.prepare(&format!("EXPLAIN QUERY PLAN {statement}"))?;
             let steps = vec![Some(1); explained.parameter_count()];

@@ -1,0 +1,52 @@
+//! Deletes what need not be kept any longer: in a loop of its own, since it may have much to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use buzzer_shared::shutdown::Shutdown;
+use buzzer_shared::time::Clock;
+
+use crate::retention::Retention;
+use crate::store::{Store, StoreError};
+
+/// How often it looks.
+const EVERY: Duration = Duration::from_secs(1);
+/// So many jobs are deleted in one transaction at most, so that submissions pass between two.
+const STEP: usize = 500;
+/// A worker that was silent for so long is not listed any more.
+const WORKERS: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Debug)]
+pub struct Forgetter {
+    pub store: Arc<dyn Store>,
+    pub retention: Retention,
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Forgetter {
+    /// Until shutdown is requested.
+    pub async fn run(self, shutdown: Shutdown) {
+        let mut timer = tokio::time::interval(EVERY);
+        timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.requested() => return,
+                _ = timer.tick() => {}
+            }
+            if let Err(error) = self.all_of_now(&shutdown).await {
+                tracing::warn!(%error, "old jobs could not be deleted; trying again");
+            }
+        }
+    }
+
+    async fn all_of_now(&self, shutdown: &Shutdown) -> Result<(), StoreError> {
+        self.store.dismiss(None, self.clock.now() - WORKERS).await?;
+        while self.step().await? == STEP && !shutdown.is_requested() {}
+        Ok(())
+    }
+
+    /// Deletes some, and tells how many.
+    async fn step(&self) -> Result<usize, StoreError> {
+        self.store.forget(&self.retention, self.clock.now(), STEP).await
+    }
+}

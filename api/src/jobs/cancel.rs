@@ -1,0 +1,47 @@
+use aide::transform::TransformOperation;
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::view::{Content, JobView};
+use super::{JobPath, answer, get};
+use crate::extract::{Caller, Path};
+use crate::lifecycle::{Done, Phase};
+use crate::problem::ApiError;
+use crate::state::AppState;
+use crate::store::{Asked, Wish};
+
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    use crate::header::{HeaderDoc, gives};
+    const ANSWERED: &[HeaderDoc] = &[HeaderDoc::LOCATION, HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER];
+    op.id("cancelJob")
+        .tag("jobs")
+        .summary("Stop a job")
+        .description(
+            "A job that is not with a worker is canceled at once. One that is out is asked to stop: it ends as \
+             `canceled`, unless its work gets done first. The wish outlives every restart. Asking again is safe.",
+        )
+        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("It is canceled."), ANSWERED))
+        .response_with::<202, Json<JobView>, _>(|r| gives(r.description("It was asked to stop."), ANSWERED))
+}
+
+pub(super) async fn cancel(
+    caller: Caller,
+    State(state): State<AppState>,
+    Path(path): Path<JobPath>,
+) -> Result<Response, ApiError> {
+    let id = path.id()?;
+    let job = match state.journal.ask(&caller.tenant, id, Wish::Cancel).await? {
+        Some(Asked::Changed(change)) => change.job,
+        Some(Asked::Refused(job, _)) => job,
+        None => return Err(get::missing(&state, id)),
+    };
+    let status = match job.phase {
+        Phase::Done(Done::Canceled) => StatusCode::OK,
+        Phase::Done(_) => return Err(ApiError::TooLate(job.phase.state())),
+        _ => StatusCode::ACCEPTED,
+    };
+    let input = get::content(&state, &caller.tenant, id).await?.input;
+    answer::with(&state, status, &job, &Content { input, output: None })
+}

@@ -1,0 +1,36 @@
+use aide::transform::TransformOperation;
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+
+use super::view::JobView;
+use super::{JobPath, answer, get};
+use crate::extract::{Caller, Path};
+use crate::problem::ApiError;
+use crate::state::AppState;
+use crate::store::Deleted;
+
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.id("deleteJob")
+        .tag("jobs")
+        .summary("Delete a job that is done")
+        .description(
+            "Deletes the job with its input, output, events and key, before its time. Answers with the job as it was.",
+        )
+        .response_with::<200, Json<JobView>, _>(|r| r.description("It is deleted."))
+}
+
+pub(super) async fn delete(
+    caller: Caller,
+    State(state): State<AppState>,
+    Path(path): Path<JobPath>,
+) -> Result<Response, ApiError> {
+    let id = path.id()?;
+    let content = get::content(&state, &caller.tenant, id).await?;
+    match state.store.delete(&caller.tenant, id).await? {
+        Deleted::Gone(job) => answer::with(&state, StatusCode::OK, &job, &content),
+        Deleted::NotDone(job) => Err(ApiError::NotDone(job.phase.state())),
+        Deleted::Unknown => Err(get::missing(&state, id)),
+    }
+}
