@@ -1,6 +1,5 @@
 //! What was accepted ends, once, whatever is killed, cut off or damaged. Real processes, a real RabbitMQ.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use buzzer_shared::broker::amqp::AmqpBroker;
@@ -9,6 +8,7 @@ use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::topology::Topology;
 use buzzer_tests::client::Client;
+use buzzer_tests::ledger::{HEALED, Ledger};
 use buzzer_tests::outside::Outside;
 use buzzer_tests::rabbitmq::{RabbitNode, Settings};
 use buzzer_tests::wait::{eventually, within};
@@ -20,46 +20,8 @@ use serde_json::{Value, json};
 /// Leases that end soon, so that healing is seen within the patience of a test.
 const API: &[(&str, &str)] = &[("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
 const WORKER: &[(&str, &str)] = &[("BUZZER_BEAT", "1s"), ("BUZZER_DRAIN", "2s")];
-/// For everything to be healed and done, on a busy machine.
-const HEALED: Duration = Duration::from_secs(90);
-const AT_ONCE: usize = 16;
 /// Tenths of a second. RabbitMQ 3.10 damages quorum queues that were declared a second or two before it is killed.
 const QUEUE_AGE: usize = 40;
-
-/// What a client was promised: the accepted jobs, each with its input.
-#[derive(Debug, Default)]
-struct Ledger(BTreeMap<String, Value>);
-
-impl Ledger {
-    /// Hands in `count` jobs, several at a time. Only what was answered with a `202` is written down.
-    async fn submit(&mut self, client: &Client, kind: &str, count: usize, input: impl Fn(usize) -> Value) {
-        let start = self.0.len();
-        let submissions = (start..start + count).map(|n| {
-            let input = input(n);
-            async move {
-                let answer = client.submit(kind, &input, None).await.ok()?;
-                let accepted = answer.status.as_u16() == 202;
-                accepted.then(|| (answer.json()["id"].as_str().expect("an id").to_owned(), input))
-            }
-        });
-        let accepted: Vec<_> = stream::iter(submissions).buffer_unordered(AT_ONCE).collect().await;
-        self.0.extend(accepted.into_iter().flatten());
-    }
-
-    /// Every promise was kept: each job has ended well, in its first attempt, and `output` fits its input.
-    async fn audit(&self, client: &Client, output: impl Fn(&Value, &Value) -> bool) {
-        assert!(!self.0.is_empty(), "nothing was accepted");
-        for (id, input) in &self.0 {
-            let job = client.done(id, HEALED).await;
-            assert_eq!((&job["state"], &job["attempt"]), (&json!("succeeded"), &json!(1)), "{job}");
-            assert!(output(input, &job["output"]), "{job}");
-        }
-    }
-
-    async fn audit_echo(&self, client: &Client) {
-        self.audit(client, |input, output| input == output).await;
-    }
-}
 
 async fn running(client: &Client) -> usize {
     count(client, "state=running").await

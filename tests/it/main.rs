@@ -5,6 +5,7 @@
 mod broker;
 mod document;
 mod faults;
+mod full;
 mod http;
 mod outside;
 mod readme;

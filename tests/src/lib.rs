@@ -1,9 +1,10 @@
-//! What the tests stand on: a private RabbitMQ, processes of ours, a whole Buzzer inside the test, and ways to wait for
-//! conditions.
+//! What the tests stand on: a private RabbitMQ, processes of ours, a whole Buzzer inside the test, a ledger of what was
+//! promised, and ways to wait for conditions.
 
 pub mod client;
 pub mod guardian;
 pub mod inside;
+pub mod ledger;
 pub mod outside;
 pub mod process;
 pub mod rabbitmq;

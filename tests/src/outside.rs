@@ -8,6 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::sync::watch;
 
 use crate::client::Client;
 use crate::guardian::Guardian;
@@ -17,6 +18,8 @@ use crate::wait::eventually;
 
 /// For a process to be there, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
+/// How soon a worker that has died is started again.
+const LOOK: Duration = Duration::from_millis(200);
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
 /// A program of ours, and how it is called.
@@ -84,6 +87,46 @@ impl Outside {
         service.set_unless_given("BUZZER_DEMO", "1");
         service.start();
         service
+    }
+}
+
+/// A worker that is started again whenever it has died, as a service manager would do. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Undying {
+    deaths: watch::Receiver<usize>,
+    _keeper: AbortOnDrop,
+}
+
+#[derive(Debug)]
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Undying {
+    /// Keeps this worker alive.
+    pub fn keep(mut worker: Service) -> Self {
+        let (died, deaths) = watch::channel(0);
+        let keeper = tokio::spawn(async move {
+            let mut look = tokio::time::interval(LOOK);
+            loop {
+                look.tick().await;
+                if worker.ended().is_some() {
+                    worker.kill();
+                    worker.start();
+                    died.send_modify(|deaths| *deaths += 1);
+                }
+            }
+        });
+        Self { deaths, _keeper: AbortOnDrop(keeper) }
+    }
+
+    /// How often it has died.
+    pub fn deaths(&self) -> usize {
+        *self.deaths.borrow()
     }
 }
 

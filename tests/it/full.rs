@@ -1,0 +1,91 @@
+//! A disk that is full: refused with a clear answer, nothing lost, and well again by itself once there is room.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use buzzer_tests::ledger::{HEALED, Ledger};
+use buzzer_tests::outside::Outside;
+use buzzer_tests::rabbitmq::RabbitNode;
+use buzzer_tests::wait::eventually;
+use serde_json::json;
+use tempfile::TempDir;
+
+/// A disk of its own, in memory, so small that it can be filled.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// `None` where this user may not mount one.
+    fn new(megabytes: u32) -> Option<Self> {
+        let folder = TempDir::new().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "buzzer-test"]).arg(folder.path());
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Takes up all the room there is.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("filler");
+        let mut filler = File::create(&path).unwrap();
+        while filler.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the API that has its files open is stopped by its own drop.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_a_full_disk_refuses_and_loses_nothing() {
+    let Some(disk) = SmallDisk::new(16) else {
+        eprintln!("not tried: only root may mount the small disk that this needs");
+        return;
+    };
+    let outside = Outside::on(RabbitNode::shared().await);
+    let store = format!("sqlite:{}", disk.path().join("buzzer.db").display());
+    let leases = [("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
+    let mut api = outside.api(&[leases[0], leases[1], ("BUZZER_STORE", &store)]).await;
+    let _worker = outside.worker(&[("BUZZER_BEAT", "1s")]);
+    api.knows("demo.sleep").await;
+    let client = api.client();
+
+    let mut ledger = Ledger::default();
+    ledger.submit(&client, "echo", 50, |n| json!(n)).await;
+    let mut sleepers = Ledger::default();
+    sleepers.submit(&client, "demo.sleep", 20, |_| json!({ "seconds": 1.0 })).await;
+    // The sleepers' outcomes come while there is no room to store them.
+    let filler = disk.fill();
+    let refused = eventually("a submission to be refused", HEALED, async || {
+        let answer = client.submit("echo", &json!("x".repeat(64 * 1024)), None).await.ok()?;
+        (answer.status.as_u16() != 202).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused.status.as_u16(), 503, "{}", refused.text);
+    assert_eq!(refused.json()["type"], "/problems/store-unavailable");
+    let ready = client.get("/readyz").await.unwrap();
+    assert_eq!(ready.status.as_u16(), 503, "{}", ready.text);
+    eventually("outcomes to be held", HEALED, async || {
+        api.process().log().contains("outcomes cannot be stored; they are held").then_some(())
+    })
+    .await;
+
+    std::fs::remove_file(filler).unwrap();
+    eventually("submissions to be accepted again", HEALED, async || {
+        let answer = client.submit("echo", &json!(1), None).await.ok()?;
+        (answer.status.as_u16() == 202).then_some(())
+    })
+    .await;
+    ledger.submit(&client, "echo", 20, |n| json!(n)).await;
+    ledger.audit_echo(&client).await;
+    sleepers.audit(&client, |_, _| true).await;
+    assert_eq!((ledger.0.len(), sleepers.0.len()), (70, 20));
+}
