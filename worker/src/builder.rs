@@ -4,7 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use buzzer_shared::kind::{InvalidKind, Kind, KindSpec};
+use buzzer_shared::kind::{DeliveryMode, InvalidKind, Kind, KindSpec};
+use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::{Clock, SystemClock};
 use bytes::Bytes;
 use serde_json::Value;
@@ -55,6 +56,8 @@ pub enum BuildError {
     NoTime(Kind),
     #[error("the kind {0} has no attempts: give its retry policy at least one")]
     NoAttempts(Kind),
+    #[error("the kind {0} is run at most once, so it is never tried again: leave its retry policy out")]
+    RetriedAtMostOnce(Kind),
     #[error("the handler of {kind} cannot read its own example ({reason}): mend the example or the input type")]
     Example { kind: Kind, reason: serde_json::Error },
     #[error("the beat is zero: give it some seconds, like 5s")]
@@ -159,7 +162,8 @@ impl WorkerBuilder {
     /// The worker, ready to run.
     ///
     /// # Errors
-    /// A kind that is none or that two handlers run, an example that its handler cannot read, a number that is zero.
+    /// A kind that is none or that two handlers run, an example that its handler cannot read, a number that is zero, a
+    /// retry policy for what is run at most once.
     pub fn build(self) -> Result<Worker, BuildError> {
         if self.config.beat.as_duration().is_zero() {
             return Err(BuildError::NoBeat);
@@ -210,7 +214,12 @@ impl Candidate {
         if options.timeout.as_millis() == 0 {
             return Err(BuildError::NoTime(kind));
         }
-        if options.retry.max_attempts == 0 {
+        let retry = match (options.delivery, options.retry) {
+            (DeliveryMode::AtMostOnce, None) => RetryPolicy::NEVER,
+            (DeliveryMode::AtMostOnce, Some(_)) => return Err(BuildError::RetriedAtMostOnce(kind)),
+            (DeliveryMode::AtLeastOnce, retry) => retry.unwrap_or_default(),
+        };
+        if retry.max_attempts == 0 {
             return Err(BuildError::NoAttempts(kind));
         }
         if let Some(reason) = self.bad_example {
@@ -223,7 +232,7 @@ impl Candidate {
             input_schema: self.input_schema,
             output_schema: self.output_schema,
             example: options.example,
-            retry: options.retry,
+            retry,
             timeout: options.timeout,
             slots,
             delivery: options.delivery,
@@ -236,7 +245,6 @@ impl Candidate {
 mod tests {
     use super::*;
     use crate::handler::RawJson;
-    use buzzer_shared::retry::RetryPolicy;
     use std::time::Duration;
 
     async fn same(_: JobContext, input: RawJson) -> Result<RawJson, JobError> {
@@ -263,6 +271,10 @@ mod tests {
             (builder().handler_with("a", options().slots(0), same), "at least one"),
             (builder().handler_with("a", options().timeout(Duration::ZERO), same), "above zero"),
             (builder().handler_with("a", options().retry(no_attempts), same), "at least one"),
+            (
+                builder().handler_with("a", options().retry(RetryPolicy::default()).at_most_once(), same),
+                "leave its retry",
+            ),
             (builder().handler_with("a", options().example("seven"), count), "mend the example"),
         ] {
             let text = error(builder);
@@ -282,5 +294,14 @@ mod tests {
         assert_eq!(specs[0].input_schema["type"], "integer");
         assert_eq!((specs[0].title.as_str(), specs[0].slots), ("Count", 64));
         assert_eq!((specs[1].title.as_str(), specs[1].slots), ("crunch", 3));
+        assert_eq!((specs[1].retry, specs[1].delivery), (RetryPolicy::default(), DeliveryMode::AtLeastOnce));
+    }
+
+    #[test]
+    fn what_is_run_at_most_once_is_never_tried_again() {
+        let options = HandlerOptions::new().at_most_once();
+        let worker = WorkerBuilder::default().handler_with("pay", options, count).build().unwrap();
+        let spec = &worker.registry.specs()[0];
+        assert_eq!((spec.retry, spec.delivery), (RetryPolicy::NEVER, DeliveryMode::AtMostOnce));
     }
 }

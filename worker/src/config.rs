@@ -18,6 +18,10 @@ pub struct WorkerConfig {
     #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
     pub drain: Span,
 
+    /// How long a job that somebody canceled may take to stop; then its handler is dropped.
+    #[arg(long, env = "BUZZER_CANCEL_GRACE", default_value = "5s")]
+    pub cancel_grace: Span,
+
     /// How often the worker tells that it is alive and what it holds. Leases live on it, and a
     /// worker that is silent for 15s counts as gone: at most 5s.
     #[arg(long, env = "BUZZER_BEAT", default_value = "5s", value_parser = beat)]
@@ -36,7 +40,13 @@ fn beat(text: &str) -> Result<Span, String> {
 
 impl Default for WorkerConfig {
     fn default() -> Self {
-        Self { slots: 64, drain: Span::from_secs(30), beat: Span::from_secs(5), max_body: ByteSize(1 << 20) }
+        Self {
+            slots: 64,
+            drain: Span::from_secs(30),
+            cancel_grace: Span::from_secs(5),
+            beat: Span::from_secs(5),
+            max_body: ByteSize(1 << 20),
+        }
     }
 }
 
@@ -46,7 +56,7 @@ pub struct StockConfig {
     #[command(flatten)]
     pub worker: WorkerConfig,
 
-    /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail.
+    /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail, demo.crash.
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
     pub demo: bool,
 }

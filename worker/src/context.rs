@@ -37,21 +37,28 @@ pub(crate) struct Progress {
 }
 
 impl JobContext {
-    /// The context of a run that begins at `now` and may take `limit`.
-    pub(crate) fn new(run: RunId, attempt: u32, now: Instant, limit: Duration) -> Self {
+    /// The context of a run that begins at `now` and may take `limit`; it is asked to stop by `cancellation`.
+    pub(crate) fn new(
+        run: RunId,
+        attempt: u32,
+        now: Instant,
+        limit: Duration,
+        cancellation: CancellationToken,
+    ) -> Self {
         Self(Arc::new(Inner {
             run,
             attempt,
             deadline: now + limit.min(FAR),
-            cancellation: CancellationToken::new(),
+            cancellation,
             latest: Mutex::new(None),
             reported: Notify::new(),
         }))
     }
 
-    /// A context that belongs to no worker, to call a handler in its own tests. What it reports goes nowhere.
+    /// A context that belongs to no worker, to call a handler in its own tests. What it reports goes nowhere; canceled
+    /// it is through its own [`cancellation`](Self::cancellation).
     pub fn detached(job: JobId, attempt: u32, limit: Duration) -> Self {
-        Self::new(RunId { job, dispatch: 1 }, attempt, Instant::now(), limit)
+        Self::new(RunId { job, dispatch: 1 }, attempt, Instant::now(), limit, CancellationToken::new())
     }
 
     /// The job that is worked on.
@@ -74,17 +81,24 @@ impl JobContext {
         self.0.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Canceled once nobody waits for the result any more: the time is up, or the worker goes.
+    /// Canceled when somebody asks the job to stop, when its time is up, and when the worker goes.
     ///
-    /// An async handler is dropped then and need not look. A CPU-bound one cannot be dropped: it should look at
-    /// [`is_canceled`](Self::is_canceled) from time to time, for until it returns it takes up a core.
+    /// Who was asked to stop has some seconds for it (`--cancel-grace`): an output that still comes counts, for the work
+    /// was done; any error ends the job as `canceled`. In all other cases, and after that grace, an async handler is
+    /// dropped. A CPU-bound one cannot be dropped: it should look at [`is_canceled`](Self::is_canceled) from time to
+    /// time, for until it returns it takes up a core.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.0.cancellation
     }
 
-    /// Whether nobody waits for the result any more.
+    /// Whether [`cancellation`](Self::cancellation) is canceled: stop, and return any error.
     pub fn is_canceled(&self) -> bool {
         self.0.cancellation.is_cancelled()
+    }
+
+    /// Ends once [`cancellation`](Self::cancellation) is canceled. For `tokio::select!`, beside what takes long.
+    pub async fn canceled(&self) {
+        self.0.cancellation.cancelled().await;
     }
 
     /// Tells how far the run is: `percent` is 0 to 100, `message` may be empty.

@@ -1,32 +1,24 @@
 //! One request, from its slot to its acknowledgement.
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::id::WorkerId;
-use buzzer_shared::message::{Outcome, Request, Retry, ReturnReason, RunResult};
-use buzzer_shared::problem::job;
+use buzzer_shared::message::{Outcome, Request, ReturnReason, RunResult, Started};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
-use bytes::Bytes;
-use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, Span, info_span};
 
+use crate::call::{Call, Seat};
 use crate::context::JobContext;
-use crate::error::{JobError, shorten};
-use crate::handler::{Failure, Runner};
+use crate::gate::{Alone, Gate};
 use crate::held::Hold;
-use crate::outcomes::{Outcomes, too_large};
+use crate::outcomes::{GaveUp, Outcomes};
 use crate::registry::Registered;
 use crate::signals::{SignalSender, Signals};
-
-/// So much of a panic's message is kept.
-const MAX_PANIC: usize = 8 * 1024;
 
 /// Runs requests and answers them.
 #[derive(Debug)]
@@ -37,26 +29,45 @@ pub(crate) struct Executor {
     pub(crate) signals: SignalSender,
     /// The largest output, in bytes.
     pub(crate) max_body: usize,
+    /// How long a canceled run may go on.
+    pub(crate) cancel_grace: Duration,
     /// One permit for each CPU-bound run at a time.
     pub(crate) cores: Arc<Semaphore>,
+    pub(crate) gate: Gate,
     pub(crate) shutdown: Shutdown,
     /// Canceled when running handlers may go on no longer.
     pub(crate) cut: CancellationToken,
 }
 
-/// How a run ended.
+/// A run whose handler is called next.
 #[derive(Debug)]
-enum Ended {
-    /// The handler came back.
-    Finished(Result<Bytes, Failure>),
-    TimedOut,
-    Panicked(String),
-    /// The worker stops, and it was not done.
-    Cut,
+pub(crate) struct Begun {
+    kind: Arc<Registered>,
+    request: Request,
+    hold: Hold,
+    slot: OwnedSemaphorePermit,
+    start: Start,
+    span: Span,
 }
 
-/// A CPU-bound run's right to a core. Held until the function really returns.
-type Core = OwnedSemaphorePermit;
+/// A run's start, and what it takes up besides its slot.
+#[derive(Debug)]
+struct Start {
+    at: Time,
+    /// Whether the API knows of it already: then the request is acknowledged.
+    told: bool,
+    seat: Seat,
+    alone: Option<Alone>,
+}
+
+/// Why a handler is not called.
+#[derive(Debug)]
+enum NotBegun {
+    /// This is answered instead.
+    Answer(RunResult),
+    /// Nothing is answered: the request comes again.
+    GaveUp,
+}
 
 impl Executor {
     /// Runs a request and answers it. The slot is free again as soon as the handler is done.
@@ -67,15 +78,51 @@ impl Executor {
         hold: Hold,
         slot: OwnedSemaphorePermit,
     ) {
+        if let Some(begun) = self.begin(kind, request, hold, slot).await {
+            self.finish(begun).await;
+        }
+    }
+
+    /// Waits for all that a run needs before its handler is called. `None` when it is not to be called; then that is
+    /// answered. What is acknowledged early is acknowledged now.
+    pub(crate) async fn begin(
+        &self,
+        kind: Arc<Registered>,
+        request: Request,
+        hold: Hold,
+        slot: OwnedSemaphorePermit,
+    ) -> Option<Begun> {
         let span = info_span!("run", job.id = %request.run.job, job.kind = %request.kind, attempt = request.attempt);
-        let (started_at, result) = self.run(&kind, request).instrument(span).await;
+        match self.start(&kind, &request, &hold).instrument(span.clone()).await {
+            Ok(start) => Some(Begun { kind, request, hold, slot, start, span }),
+            Err(NotBegun::Answer(result)) => {
+                drop(slot);
+                self.answer(hold, None, result).await;
+                None
+            }
+            Err(NotBegun::GaveUp) => None,
+        }
+    }
+
+    /// Calls the handler, and answers.
+    pub(crate) async fn finish(&self, begun: Begun) {
+        let Begun { kind, request, hold, slot, start, span } = begun;
+        let Start { at, told, seat, alone } = start;
+        let (run, limit) = (request.run, limit(&kind, &request));
+        let ctx = JobContext::new(run, request.attempt, Instant::now(), limit, hold.cancellation().clone());
+        let signals = Signals::new(&self.signals, run, ctx.clone(), (!told).then_some(at));
+        let call = Call { ctx, limit, grace: self.cancel_grace, cut: &self.cut, signals };
+        let calling = async { call.make(&kind.runner, request.input, seat).await.into_result(self.max_body) };
+        let result = calling.instrument(span).await;
         drop(slot);
-        self.answer(hold, started_at, result).await;
+        self.answer(hold, Some(at), result).await;
+        // Only now, or a crash in between would be charged to it.
+        drop(alone);
     }
 
     /// Answers a request that was not started.
-    pub(crate) async fn hand_back(self: Arc<Self>, hold: Hold) {
-        self.answer(hold, None, RunResult::Returned(ReturnReason::Stopping)).await;
+    pub(crate) async fn answer_unstarted(&self, hold: Hold, result: RunResult) {
+        self.answer(hold, None, result).await;
     }
 
     /// Hands the outcome over, and only then acknowledges. The other way round, a crash in between would lose it;
@@ -87,107 +134,72 @@ impl Executor {
         }
     }
 
-    async fn run(&self, kind: &Registered, request: Request) -> (Option<Time>, RunResult) {
-        // A job may shorten its kind's timeout, not lengthen it.
-        let limit = request.timeout.min(kind.spec.timeout.as_duration());
-        let core = match kind.runner {
-            Runner::Async(_) => None,
-            Runner::Cpu(_) => match self.core(limit).await {
-                Some(core) => Some(core),
-                None => return (None, RunResult::Returned(ReturnReason::NoSlot)),
-            },
-        };
-        let started_at = self.clock.now();
-        let ended = self.call(&kind.runner, request, started_at, limit, core).await;
-        (Some(started_at), classify(ended, limit, self.max_body))
-    }
-
-    /// Waits for a core. `None` when there is none within `limit`, for runaways may keep them all, and another worker
-    /// may have one; or when the worker stops.
-    async fn core(&self, limit: Duration) -> Option<Core> {
+    /// The start of a run, unless somebody asks it or the worker to stop before.
+    async fn start(&self, kind: &Registered, request: &Request, hold: &Hold) -> Result<Start, NotBegun> {
+        let canceled = || Err(NotBegun::Answer(RunResult::Canceled));
+        let stopping = || Err(NotBegun::Answer(RunResult::Returned(ReturnReason::Stopping)));
+        if hold.cancellation().is_cancelled() {
+            return canceled();
+        }
+        if self.shutdown.is_requested() {
+            return stopping();
+        }
         tokio::select! {
+            // What is ready at once waits for nothing else.
             biased;
-            core = Arc::clone(&self.cores).acquire_owned() => core.ok(),
-            () = self.shutdown.requested() => None,
-            () = tokio::time::sleep(limit) => None,
+            start = self.make_ready(kind, request, hold) => start,
+            () = hold.cancellation().cancelled() => canceled(),
+            () = self.shutdown.requested() => stopping(),
         }
     }
 
-    /// Calls the handler under its time limit. Here, and nowhere else, a panic is caught: of the handler, of reading
-    /// its input, of writing its output, of being dropped.
-    async fn call(
-        &self,
-        runner: &Runner,
-        request: Request,
-        started_at: Time,
-        limit: Duration,
-        core: Option<Core>,
-    ) -> Ended {
-        let ctx = JobContext::new(request.run, request.attempt, Instant::now(), limit);
-        let _over = ctx.cancellation().clone().drop_guard();
-        let mut signals = Signals::new(&self.signals, request.run, ctx.clone(), started_at);
-        let call = async {
-            // The handler first: one that is done at once starts no timer.
-            tokio::select! {
-                biased;
-                result = start(runner, ctx, request.input, core) => Ended::Finished(result),
-                () = tokio::time::sleep(limit) => Ended::TimedOut,
-                () = self.cut.cancelled() => Ended::Cut,
-                never = signals.pump() => match never {},
-            }
+    async fn make_ready(&self, kind: &Registered, request: &Request, hold: &Hold) -> Result<Start, NotBegun> {
+        let (seat, alone) = self.seat(kind, request).await.ok_or(returned(ReturnReason::NoSlot))?;
+        let at = self.clock.now();
+        if request.expires_at.is_some_and(|expires_at| expires_at <= at) {
+            return Err(returned(ReturnReason::Expired));
+        }
+        let told = request.alone || kind.spec.acknowledges_early();
+        if told {
+            // A kind that is never run alone answers for itself.
+            let charged = alone.as_ref().is_none_or(|alone| alone.undisturbed);
+            let started = Started { run: request.run, worker: self.worker, at, charged };
+            self.outcomes.say_started(&started).await?;
+            hold.acknowledge_early();
+        }
+        Ok(Start { at, told, seat, alone })
+    }
+
+    /// Waits for a core, where one is needed, and at the gate. `None` when that takes too long: another worker may
+    /// have room.
+    async fn seat(&self, kind: &Registered, request: &Request) -> Option<(Seat, Option<Alone>)> {
+        let core = if kind.runner.is_cpu() { Some(self.core(limit(kind, request)).await?) } else { None };
+        let (alone, company) = if request.alone {
+            let (alone, company) = self.gate.enter_alone().await?;
+            (Some(alone), company)
+        } else {
+            (None, self.gate.enter().await?)
         };
-        let ended = AssertUnwindSafe(call).catch_unwind().await;
-        signals.last_word();
-        ended.unwrap_or_else(|panic| Ended::Panicked(panic_text(&*panic)))
+        Some((Seat { _core: core, _company: company }, alone))
+    }
+
+    /// Waits for a core. `None` when there is none within `limit`, for runaways may keep them all.
+    async fn core(&self, limit: Duration) -> Option<OwnedSemaphorePermit> {
+        timeout(limit, Arc::clone(&self.cores).acquire_owned()).await.ok()?.ok()
     }
 }
 
-async fn start(runner: &Runner, ctx: JobContext, input: Bytes, core: Option<Core>) -> Result<Bytes, Failure> {
-    match runner {
-        Runner::Async(run) => run(ctx, input).await,
-        Runner::Cpu(run) => {
-            let run = Arc::clone(run);
-            let running = tokio::task::spawn_blocking(move || {
-                let _core = core;
-                run(ctx, input)
-            });
-            match running.await {
-                Ok(result) => result,
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_) => Err(JobError::retry("the worker's runtime ends").into()),
-                },
-            }
-        }
+impl From<GaveUp> for NotBegun {
+    fn from(GaveUp: GaveUp) -> Self {
+        Self::GaveUp
     }
 }
 
-/// What the API is told of a run that ended so.
-fn classify(ended: Ended, limit: Duration, max_body: usize) -> RunResult {
-    match ended {
-        Ended::Finished(Ok(output)) if output.len() > max_body => too_large(output.len(), max_body),
-        Ended::Finished(Ok(output)) => RunResult::Succeeded(output),
-        Ended::Finished(Err(Failure::Rejected(reason))) => {
-            RunResult::Failed { problem: job::rejected_input(reason), retry: Retry::Never }
-        }
-        Ended::Finished(Err(Failure::Failed(error))) => {
-            debug!(%error, "The handler failed");
-            error.into_result()
-        }
-        Ended::TimedOut => RunResult::Failed { problem: job::timeout(limit), retry: Retry::Policy },
-        Ended::Panicked(message) => {
-            warn!(message, "The handler panicked");
-            RunResult::Failed { problem: job::panic(&message), retry: Retry::Policy }
-        }
-        Ended::Cut => RunResult::Returned(ReturnReason::Stopping),
-    }
+fn returned(reason: ReturnReason) -> NotBegun {
+    NotBegun::Answer(RunResult::Returned(reason))
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
-        (Some(text), _) => (*text).to_owned(),
-        (None, Some(text)) => text.clone(),
-        (None, None) => "a panic without a message".to_owned(),
-    };
-    shorten(text, MAX_PANIC)
+/// How long the run may take. A job may shorten its kind's timeout, not lengthen it.
+fn limit(kind: &Registered, request: &Request) -> Duration {
+    request.timeout.min(kind.spec.timeout.as_duration())
 }

@@ -33,7 +33,7 @@ pub trait Handler: Send + Sync + 'static {
         HandlerOptions::default()
     }
 
-    /// Runs one job. Dropped at its timeout.
+    /// Runs one job. Dropped at its timeout, or when it does not stop although it was asked to.
     fn run(&self, ctx: JobContext, input: Self::Input) -> impl Future<Output = Result<Self::Output, JobError>> + Send;
 }
 
@@ -43,7 +43,8 @@ pub struct HandlerOptions {
     pub(crate) title: Option<String>,
     pub(crate) description: String,
     pub(crate) example: Option<Value>,
-    pub(crate) retry: RetryPolicy,
+    /// `None` for the usual one.
+    pub(crate) retry: Option<RetryPolicy>,
     pub(crate) timeout: Span,
     pub(crate) slots: Option<u16>,
     pub(crate) delivery: DeliveryMode,
@@ -55,7 +56,7 @@ impl Default for HandlerOptions {
             title: None,
             description: String::new(),
             example: None,
-            retry: RetryPolicy::default(),
+            retry: None,
             timeout: Span::from_secs(300),
             slots: None,
             delivery: DeliveryMode::AtLeastOnce,
@@ -92,11 +93,14 @@ impl HandlerOptions {
     /// How often and how soon a failed job is tried again; five attempts otherwise.
     #[must_use]
     pub fn retry(mut self, retry: RetryPolicy) -> Self {
-        self.retry = retry;
+        self.retry = Some(retry);
         self
     }
 
     /// How long one run may take; five minutes otherwise. A job may ask for less, not for more.
+    ///
+    /// A kind with more than ten minutes is acknowledged before it runs, so that the broker does not take the request
+    /// back: when its worker is lost, the job goes out again half a minute later.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.into();
@@ -112,7 +116,8 @@ impl HandlerOptions {
     }
 
     /// Never runs a job twice, whatever happens: one whose end stays unknown, because its worker was lost, ends as
-    /// `failed: lost`. For what must not be done twice, like moving money.
+    /// `failed: lost`. For what must not be done twice, like moving money. Its jobs are never tried again, so it takes
+    /// no retry policy.
     #[must_use]
     pub fn at_most_once(mut self) -> Self {
         self.delivery = DeliveryMode::AtMostOnce;

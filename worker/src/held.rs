@@ -1,4 +1,4 @@
-//! The requests that this worker has taken and not yet answered.
+//! The requests that this worker has taken and not yet answered, and the way to cancel them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -6,25 +6,44 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buzzer_shared::broker::Receipt;
 use buzzer_shared::id::RunId;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-/// So many answered runs are remembered.
+/// So many answered runs are remembered, and as many that were canceled before they came.
 const REMEMBERED: usize = 4096;
 
 /// What a worker holds. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Held(Arc<Mutex<Ledger>>);
+pub(crate) struct Held(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    ledger: Mutex<Ledger>,
+    /// Changes whenever a held run was canceled.
+    cancels: watch::Sender<()>,
+}
 
 #[derive(Debug, Default)]
 struct Ledger {
-    /// The receipt of each run's latest delivery: only that one still counts.
-    receipts: HashMap<RunId, Receipt>,
-    answered: Answered,
+    live: HashMap<RunId, Live>,
+    /// A line may break between a confirmed outcome and its acknowledgement; then the request comes again although
+    /// all is said.
+    answered: Recent,
+    /// A cancel may come before its request.
+    canceled: Recent,
 }
 
-/// The runs that were answered last. A line may break between a confirmed outcome and its acknowledgement; then the
-/// request comes again although all is said.
+/// A run that is held.
+#[derive(Debug)]
+struct Live {
+    /// Of its latest delivery: only that one still counts. `None` once it was acknowledged.
+    receipt: Option<Receipt>,
+    cancellation: CancellationToken,
+}
+
+/// The latest of many runs.
 #[derive(Debug, Default)]
-struct Answered {
+struct Recent {
     runs: HashSet<RunId>,
     order: VecDeque<RunId>,
 }
@@ -36,40 +55,66 @@ pub(crate) enum Taken {
     New(Hold),
     /// Its run is held already, and now answers for this delivery too.
     Adopted,
-    /// Its outcome is with the broker already: only the acknowledgement was lost.
-    Answered(Receipt),
+    /// It needs nothing but its acknowledgement, which was lost before.
+    Settled(Receipt),
 }
 
 impl Held {
     /// Takes a delivery of `run`.
     pub(crate) fn take(&self, run: RunId, receipt: Receipt) -> Taken {
         let mut ledger = self.lock();
-        if ledger.answered.runs.contains(&run) {
-            return Taken::Answered(receipt);
+        if ledger.answered.contains(run) {
+            return Taken::Settled(receipt);
         }
-        match ledger.receipts.entry(run) {
-            Entry::Occupied(mut held) => {
-                held.insert(receipt);
-                Taken::Adopted
-            }
+        let canceled = ledger.canceled.contains(run);
+        match ledger.live.entry(run) {
+            Entry::Occupied(mut held) => match &mut held.get_mut().receipt {
+                Some(latest) => {
+                    *latest = receipt;
+                    Taken::Adopted
+                }
+                None => Taken::Settled(receipt),
+            },
             Entry::Vacant(free) => {
-                free.insert(receipt);
-                Taken::New(Hold { run, held: self.clone() })
+                let cancellation = CancellationToken::new();
+                if canceled {
+                    cancellation.cancel();
+                }
+                free.insert(Live { receipt: Some(receipt), cancellation: cancellation.clone() });
+                Taken::New(Hold { run, cancellation, held: self.clone() })
             }
         }
+    }
+
+    /// Asks these to stop, now or as soon as they come. Those that are answered or another worker's do not mind.
+    pub(crate) fn cancel(&self, runs: &[RunId]) {
+        let mut ledger = self.lock();
+        for &run in runs {
+            match ledger.live.get(&run) {
+                Some(live) => live.cancellation.cancel(),
+                None => ledger.canceled.remember(run),
+            }
+        }
+        drop(ledger);
+        self.0.cancels.send_replace(());
+    }
+
+    /// Changes whenever somebody was asked to stop.
+    pub(crate) fn cancels(&self) -> watch::Receiver<()> {
+        self.0.cancels.subscribe()
     }
 
     /// Every run that is held, in no order.
     pub(crate) fn runs(&self) -> Vec<RunId> {
-        self.lock().receipts.keys().copied().collect()
+        self.lock().live.keys().copied().collect()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.lock().receipts.len()
+        self.lock().live.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -77,6 +122,7 @@ impl Held {
 #[derive(Debug)]
 pub(crate) struct Hold {
     run: RunId,
+    cancellation: CancellationToken,
     held: Held,
 }
 
@@ -85,14 +131,27 @@ impl Hold {
         self.run
     }
 
-    /// The run is answered: acknowledges its latest delivery, and remembers it.
+    /// Canceled once somebody asks the run to stop.
+    pub(crate) fn cancellation(&self) -> &CancellationToken {
+        &self.cancellation
+    }
+
+    /// The run is about to begin: acknowledges its latest delivery. It is held on, and lives on the beats.
+    pub(crate) fn acknowledge_early(&self) {
+        let receipt = self.held.lock().live.get_mut(&self.run).and_then(|live| live.receipt.take());
+        if let Some(receipt) = receipt {
+            receipt.acknowledge();
+        }
+    }
+
+    /// The run is answered: acknowledges its latest delivery if that is still to do, and remembers it.
     pub(crate) fn acknowledge(self) {
-        let receipt = {
+        let live = {
             let mut ledger = self.held.lock();
             ledger.answered.remember(self.run);
-            ledger.receipts.remove(&self.run)
+            ledger.live.remove(&self.run)
         };
-        if let Some(receipt) = receipt {
+        if let Some(receipt) = live.and_then(|live| live.receipt) {
             receipt.acknowledge();
         }
     }
@@ -100,18 +159,48 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.held.lock().receipts.remove(&self.run);
+        self.held.lock().live.remove(&self.run);
     }
 }
 
-impl Answered {
+impl Recent {
+    fn contains(&self, run: RunId) -> bool {
+        self.runs.contains(&run)
+    }
+
     fn remember(&mut self, run: RunId) {
-        if self.order.len() == REMEMBERED
+        if !self.runs.insert(run) {
+            return;
+        }
+        self.order.push_back(run);
+        if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
         {
             self.runs.remove(&oldest);
         }
-        self.runs.insert(run);
-        self.order.push_back(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use buzzer_shared::id::JobId;
+    use buzzer_shared::time::Time;
+
+    #[test]
+    fn the_oldest_is_forgotten_first_and_a_repeated_one_counts_once() {
+        let job = JobId::new(Time::from_millis(1));
+        let run = |dispatch| RunId { job, dispatch };
+        let runs: Vec<_> = (0..=u32::try_from(REMEMBERED).unwrap()).map(run).collect();
+        let mut recent = Recent::default();
+        for &run in &runs[..REMEMBERED] {
+            recent.remember(run);
+            recent.remember(run);
+        }
+        assert!(runs[..REMEMBERED].iter().all(|&run| recent.contains(run)));
+        recent.remember(runs[REMEMBERED]);
+        assert!(!recent.contains(runs[0]));
+        assert!(runs[1..].iter().all(|&run| recent.contains(run)));
+        assert_eq!((recent.runs.len(), recent.order.len()), (REMEMBERED, REMEMBERED));
     }
 }

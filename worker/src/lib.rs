@@ -35,16 +35,26 @@
 //! ```
 //!
 //! A handler may run twice for one job: after a crash, the job is handed to another worker. What it does to the
-//! world should bear that; [`JobContext::job_id`] is a good key.
+//! world should bear that; [`JobContext::job_id`] is a good key. Where it cannot,
+//! [`HandlerOptions::at_most_once`] never runs a job twice, and ends one whose worker was lost as `failed: lost`.
+//!
+//! A job that somebody cancels asks its handler to stop: [`JobContext::canceled`] for one that waits,
+//! [`JobContext::is_canceled`] for one that computes. A handler that takes no notice is dropped after some seconds.
 //!
 //! In reading order: a [`WorkerBuilder`] collects [`Handler`]s and makes a [`Worker`]; its runtime takes requests (one
-//! intake per kind), executes them, hands their outcomes over and only then acknowledges.
+//! intake per kind), sorts out at a desk what is not to be run, executes the rest, hands their outcomes over and only
+//! then acknowledges. Kinds with more than ten minutes, those that run at most once, and suspects (requests that may
+//! have brought workers down) are acknowledged before they run; a suspect runs with nothing beside it.
 
 mod builder;
+mod call;
 mod config;
 mod context;
+mod desk;
+mod early;
 mod error;
 mod execute;
+mod gate;
 mod handler;
 mod handlers;
 mod health;
@@ -56,6 +66,7 @@ mod pulse;
 mod registry;
 mod runtime;
 mod signals;
+mod slots;
 mod stock;
 
 pub use builder::{BuildError, WorkerBuilder};
@@ -65,4 +76,4 @@ pub use error::JobError;
 pub use handler::{Handler, HandlerOptions, Input, Output, RawJson};
 pub use process::ProcessError;
 pub use runtime::{Worker, WorkerError};
-pub use stock::stock_worker;
+pub use stock::{lone_stock_worker, stock_worker};

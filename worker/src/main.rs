@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use buzzer_worker::{ProcessConfig, StockConfig, stock_worker};
+use buzzer_worker::{ProcessConfig, StockConfig, lone_stock_worker};
 use clap::Parser;
 
 #[global_allocator]
@@ -20,5 +20,5 @@ struct Config {
 
 fn main() -> ExitCode {
     let config = Config::parse();
-    stock_worker(&config.stock).run_with(&config.process)
+    lone_stock_worker(&config.stock).run_with(&config.process)
 }

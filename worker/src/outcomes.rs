@@ -1,10 +1,10 @@
-//! Handing over what must not be lost: outcomes, and requests that cannot be read.
+//! Handing over what must not be lost: outcomes, the word that a run starts, and requests that cannot be read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, Line, PublishError};
-use buzzer_shared::message::{Message, Outcome, Retry, RunResult, Unreadable};
+use buzzer_shared::message::{Message, Outcome, Retry, RunResult, Started, Unreadable};
 use buzzer_shared::problem::job;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Span;
@@ -19,7 +19,7 @@ const BACKOFF: RetryPolicy =
 /// With the broker away, so often at least it is tried whether it is back.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// The way to the outcomes' queue and to the parking. What is on its way is bounded by the requests that are held.
+/// The way to the replies' queue and to the parking. What is on its way is bounded by the requests that are held.
 #[derive(Debug)]
 pub(crate) struct Outcomes {
     broker: Arc<dyn Broker>,
@@ -51,6 +51,19 @@ impl Outcomes {
             if let PublishError::TooLarge { size, limit } = error {
                 outcome.result = too_large(size, limit);
             }
+            tries += 1;
+            self.pause(tries, &error).await?;
+        }
+    }
+
+    /// Says that a run starts, and ends when the broker answers for that: now its request may be acknowledged.
+    pub(crate) async fn say_started(&self, started: &Started) -> Result<(), GaveUp> {
+        let mut tries = 0;
+        loop {
+            let Err(error) = self.broker.publish(self.outcome.clone(), started.to_message()).await else {
+                return Ok(());
+            };
+            debug!(job.id = %started.run.job, %error, "The word that a run starts was not taken yet");
             tries += 1;
             self.pause(tries, &error).await?;
         }

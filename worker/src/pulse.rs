@@ -111,7 +111,7 @@ impl Pulse {
                 self.announce().await;
                 self.beat().await;
             }
-            Ok(Control::Cancel { runs }) => debug!(runs = runs.len(), "These are to be canceled"),
+            Ok(Control::Cancel { runs }) => self.held.cancel(&runs),
             // Of a newer API; what it means is not for this worker.
             Err(reason) => debug!(%reason, "A control message cannot be read"),
         }

@@ -18,14 +18,18 @@ use tracing::info;
 
 use crate::builder::WorkerBuilder;
 use crate::config::WorkerConfig;
+use crate::desk::Desk;
+use crate::early::EarlyIntake;
 use crate::execute::Executor;
+use crate::gate::Gate;
 use crate::health::Health;
 use crate::held::Held;
-use crate::intake::{Intake, Slots};
+use crate::intake::Intake;
 use crate::outcomes::Outcomes;
 use crate::pulse::Pulse;
 use crate::registry::Registry;
 use crate::signals::SignalSender;
+use crate::slots::Slots;
 
 /// So long a worker that stops waits for the broker to take its last outcomes, and then its last beat. What it does
 /// not take comes again as a request.
@@ -130,17 +134,32 @@ impl Crew {
                 clock: Arc::clone(&worker.clock),
             },
             max_body: worker.config.max_body.0,
+            cancel_grace: worker.config.cancel_grace.as_duration(),
             cores: Arc::new(Semaphore::new(worker.cores)),
+            gate: Gate::new(),
             shutdown: shutdown.clone(),
             cut: stops.cut.clone(),
         });
 
         let (mut intakes, mut slots, mut attached) = (JoinSet::new(), Vec::new(), Vec::new());
         for kind in worker.registry.kinds() {
-            let intake = Intake::new(Arc::clone(kind), &*broker, topology, held.clone(), Arc::clone(&executor));
-            slots.push(intake.slots());
-            attached.push((kind.spec.name.clone(), intake.attached()));
-            intakes.spawn(intake.run(shutdown.clone(), stops.give_up.clone()));
+            let queue = topology.requests_queue(&kind.spec.name);
+            let desk = Desk::new(Arc::clone(kind), queue, held.clone(), Arc::clone(&executor));
+            let (shutdown, give_up) = (shutdown.clone(), stops.give_up.clone());
+            let its_slots = Slots::new(kind.spec.slots);
+            slots.push(its_slots.clone());
+            let fed = if kind.spec.acknowledges_early() {
+                let intake = EarlyIntake::new(desk, its_slots, Arc::clone(&broker));
+                let fed = intake.attached();
+                intakes.spawn(intake.run(shutdown, give_up));
+                fed
+            } else {
+                let intake = Intake::new(desk, its_slots, &*broker);
+                let fed = intake.attached();
+                intakes.spawn(intake.run(shutdown, give_up));
+                fed
+            };
+            attached.push((kind.spec.name.clone(), fed));
         }
 
         let health = Health::new(id, broker.line(), attached, held.clone());

@@ -34,13 +34,15 @@ pub(crate) struct Signals<'a> {
     sender: &'a SignalSender,
     run: RunId,
     ctx: JobContext,
-    started_at: Time,
+    /// When the run began, as long as that is still to be told.
+    started_at: Option<Time>,
     /// The number of the last signal.
     n: u32,
 }
 
 impl<'a> Signals<'a> {
-    pub(crate) fn new(sender: &'a SignalSender, run: RunId, ctx: JobContext, started_at: Time) -> Self {
+    /// The signals of a run that began at `started_at`; `None` when the API knows that already.
+    pub(crate) fn new(sender: &'a SignalSender, run: RunId, ctx: JobContext, started_at: Option<Time>) -> Self {
         Self { sender, run, ctx, started_at, n: 0 }
     }
 
@@ -48,8 +50,10 @@ impl<'a> Signals<'a> {
     ///
     /// While one signal is on its way the next waits, and only the latest report is kept: nothing piles up.
     pub(crate) async fn pump(&mut self) -> Infallible {
-        tokio::time::sleep(QUIET).await;
-        self.publish(SignalBody::Started, self.started_at).await;
+        if let Some(started_at) = self.started_at {
+            tokio::time::sleep(QUIET).await;
+            self.publish(SignalBody::Started, started_at).await;
+        }
         loop {
             self.ctx.reported().await;
             if let Some(progress) = self.ctx.take_progress() {

@@ -3,5 +3,5 @@
 mod demo;
 mod echo;
 
-pub(crate) use demo::{Fail, Flaky, Progress, Sleep};
+pub(crate) use demo::{Crash, Fail, Flaky, Progress, Sleep};
 pub(crate) use echo::Echo;

@@ -25,6 +25,10 @@ impl Gate {
 
 /// A worker with the kind `gate`, of so many slots.
 pub(crate) fn gate(slots: u16) -> (WorkerBuilder, Gate) {
+    gate_with(HandlerOptions::new().slots(slots).timeout(Duration::from_secs(600)))
+}
+
+pub(crate) fn gate_with(options: HandlerOptions) -> (WorkerBuilder, Gate) {
     let (tell, calls) = mpsc::unbounded_channel();
     let open = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&open);
@@ -36,7 +40,6 @@ pub(crate) fn gate(slots: u16) -> (WorkerBuilder, Gate) {
             Ok::<_, JobError>(input)
         }
     };
-    let options = HandlerOptions::new().slots(slots).timeout(Duration::from_secs(3600));
     (Worker::builder().handler_with("gate", options, handler), Gate { calls, open })
 }
 

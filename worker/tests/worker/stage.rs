@@ -11,7 +11,9 @@ use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::broker::{Broker, DeclareError, Delivery, Line, PublishError, Receipts, Subscriber, Subscription};
 use buzzer_shared::id::{JobId, RunId};
 use buzzer_shared::job::Priority;
-use buzzer_shared::message::{Announce, Beat, Control, Message, Outcome, Pulse, Request, RunResult, Signal};
+use buzzer_shared::message::{
+    Announce, Beat, Control, Message, Outcome, Pulse, Reply, Request, RunResult, Signal, Started,
+};
 use buzzer_shared::problem::Problem;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, SystemClock};
@@ -40,9 +42,17 @@ pub(crate) struct Stage {
 
 /// Starts a worker, and declares what it announces.
 pub(crate) async fn stage(builder: WorkerBuilder) -> Stage {
+    stage_with(builder, &[]).await
+}
+
+/// The same, with requests that were delivered so often before, and came back.
+pub(crate) async fn stage_with(builder: WorkerBuilder, redelivered: &[(Request, u32)]) -> Stage {
     let broker = EmbeddedBroker::new(Arc::new(SystemClock));
     let topology = Topology::new("test");
     broker.declare(topology.fixed()).await.unwrap();
+    for (request, times) in redelivered {
+        bring_back(&broker, &topology, request, *times).await;
+    }
     let take =
         |queue: Arc<str>| broker.subscribe(Subscription { queue, declare: Vec::new(), receipts: Receipts::Automatic });
     let (outcomes, mut pulses) = (take(topology.outcomes_queue()), take(topology.pulse_queue()));
@@ -66,20 +76,42 @@ pub(crate) async fn stage(builder: WorkerBuilder) -> Stage {
     Stage { broker, line, topology, outcomes, pulses, signals, parked, announced, shutdown, worker }
 }
 
+/// Sends a request, and takes it so often without an acknowledgement.
+async fn bring_back(broker: &EmbeddedBroker, topology: &Topology, request: &Request, times: u32) {
+    broker.declare(topology.requests(&request.kind)).await.unwrap();
+    broker.publish(topology.request(&request.kind), request.to_message()).await.unwrap();
+    // The last look leaves it as often delivered as was asked for.
+    for expected in 0..times {
+        let queue = topology.requests_queue(&request.kind);
+        let receipts = Receipts::Manual { prefetch: 1 };
+        let mut taken = broker.subscribe(Subscription { queue, declare: Vec::new(), receipts });
+        assert_eq!(next(&mut taken).await.redeliveries, expected);
+    }
+}
+
+pub(crate) fn request(kind: &str, input: &str) -> Request {
+    Request {
+        run: RunId { job: JobId::new(SystemClock.now()), dispatch: 1 },
+        kind: kind.parse().unwrap(),
+        attempt: 1,
+        priority: Priority::default(),
+        timeout: Duration::from_secs(60),
+        expiration: Duration::from_secs(600),
+        expires_at: None,
+        alone: false,
+        traceparent: None,
+        input: Bytes::copy_from_slice(input.as_bytes()),
+    }
+}
+
+/// One that is to run alone.
+pub(crate) fn alone(kind: &str, input: &str) -> Request {
+    Request { alone: true, ..request(kind, input) }
+}
+
 impl Stage {
     pub(crate) fn request(&self, kind: &str, input: &str) -> Request {
-        Request {
-            run: RunId { job: JobId::new(SystemClock.now()), dispatch: 1 },
-            kind: kind.parse().unwrap(),
-            attempt: 1,
-            priority: Priority::default(),
-            timeout: Duration::from_secs(60),
-            expiration: Duration::from_secs(600),
-            expires_at: None,
-            alone: false,
-            traceparent: None,
-            input: Bytes::copy_from_slice(input.as_bytes()),
-        }
+        request(kind, input)
     }
 
     pub(crate) async fn send(&self, request: &Request) {
@@ -102,6 +134,14 @@ impl Stage {
 
     pub(crate) async fn outcome(&mut self) -> Outcome {
         Outcome::read(&next(&mut self.outcomes).await.message).unwrap()
+    }
+
+    /// The next reply, which says that a run starts.
+    pub(crate) async fn started(&mut self) -> Started {
+        match Reply::read(&next(&mut self.outcomes).await.message).unwrap() {
+            Reply::Started(started) => started,
+            Reply::Outcome(outcome) => panic!("not the word of a start: {outcome:?}"),
+        }
     }
 
     /// The outcomes that are here now, without waiting for more.
@@ -140,6 +180,28 @@ impl Stage {
 
     pub(crate) async fn say(&self, control: Control) {
         self.broker.publish(self.topology.to_workers(), control.to_message()).await.unwrap();
+    }
+
+    /// Asks these to stop, and waits until the worker has heard it.
+    pub(crate) async fn cancel(&mut self, runs: &[RunId]) {
+        self.say(Control::Cancel { runs: runs.to_vec() }).await;
+        // What is said to a worker, it hears in order.
+        self.say(Control::Announce).await;
+        while !matches!(self.pulse().await, Pulse::Announce(_)) {}
+    }
+
+    /// Waits until the worker holds so many requests.
+    pub(crate) async fn holds(&mut self, count: usize) {
+        while self.beat().await.held.len() != count {}
+    }
+
+    /// The next request of a kind that no worker has taken, and how often it was delivered before.
+    pub(crate) async fn untaken(&self, kind: &str) -> (RunId, u32) {
+        let queue = self.topology.requests_queue(&kind.parse().unwrap());
+        let receipts = Receipts::Manual { prefetch: 1 };
+        let mut taken = self.broker.subscribe(Subscription { queue, declare: Vec::new(), receipts });
+        let delivery = next(&mut taken).await;
+        (Request::read(&delivery.message).unwrap().run, delivery.redeliveries)
     }
 
     /// Waits until the worker has ended by itself, and tells how.

@@ -1,10 +1,12 @@
 //! Kinds to try things out with, and for tests.
 
+mod crash;
 mod fail;
 mod flaky;
 mod progress;
 mod sleep;
 
+pub(crate) use crash::Crash;
 pub(crate) use fail::Fail;
 pub(crate) use flaky::Flaky;
 pub(crate) use progress::Progress;

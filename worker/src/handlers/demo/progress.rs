@@ -43,7 +43,10 @@ impl Handler for Progress {
         let steps = input.steps.clamp(1, 10_000);
         let step = Duration::from_secs_f64(input.seconds.clamp(0.0, MAX_SECONDS)) / steps;
         for done in 1..=steps {
-            tokio::time::sleep(step).await;
+            tokio::select! {
+                () = tokio::time::sleep(step) => {}
+                () = ctx.canceled() => return Err(JobError::fail("it stopped halfway: somebody canceled it")),
+            }
             ctx.progress(f64::from(done) / f64::from(steps) * 100.0, format!("step {done} of {steps}"));
         }
         Ok(Done { steps })

@@ -36,9 +36,11 @@ impl Handler for Sleep {
             .example(serde_json::json!({ "seconds": 2.5 }))
     }
 
-    async fn run(&self, _: JobContext, input: Input) -> Result<Slept, JobError> {
+    async fn run(&self, ctx: JobContext, input: Input) -> Result<Slept, JobError> {
         let seconds = input.seconds.clamp(0.0, MAX_SECONDS);
-        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
-        Ok(Slept { slept_seconds: seconds })
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs_f64(seconds)) => Ok(Slept { slept_seconds: seconds }),
+            () = ctx.canceled() => Err(JobError::fail("it was woken: somebody canceled it")),
+        }
     }
 }
