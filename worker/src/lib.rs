@@ -43,6 +43,7 @@
 mod builder;
 mod config;
 mod context;
+mod egress;
 mod error;
 mod execute;
 mod handler;
@@ -61,6 +62,7 @@ mod stock;
 pub use builder::{BuildError, WorkerBuilder};
 pub use config::{ProcessConfig, StockConfig, WorkerConfig};
 pub use context::JobContext;
+pub use egress::{AllowList, InvalidAllowList};
 pub use error::JobError;
 pub use handler::{Handler, HandlerOptions, Input, Output, RawJson};
 pub use process::ProcessError;
