@@ -6,6 +6,7 @@ mod broker;
 mod document;
 mod faults;
 mod http;
+mod http_request;
 mod outside;
 mod readme;
 mod walls;

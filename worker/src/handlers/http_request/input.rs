@@ -52,14 +52,12 @@ pub(crate) struct Input {
     #[serde(default)]
     headers: BTreeMap<String, String>,
     /// A text to send. Only one of `body`, `json` and `body_base64` can be given.
-    #[serde(default)]
     body: Option<String>,
     /// Any JSON to send, as it stands here. `Content-Type` is `application/json` unless `headers` has another.
     #[serde(default, deserialize_with = "null_too")]
-    #[schemars(with = "serde_json::Value")]
+    #[schemars(!default, with = "Option<serde_json::Value>")]
     json: Option<Box<RawValue>>,
     /// Any bytes to send, in Base64.
-    #[serde(default)]
     body_base64: Option<String>,
     /// How many redirects to follow. The response after them is the output, whatever it is.
     #[serde(default)]
