@@ -187,6 +187,14 @@ problem_types! {
         "Three times a worker was lost while it ran this job and nothing beside it. It is not tried again, so that the other jobs can go on. The worker's own log, or the system's, says how it died: look for a crash, or for a process killed for its memory.";
     EXPIRED "expired" None, "The job was not started in time",
         "The submission said with `expires` by when the job must have started. It had not, so it was given up. `waiting` told meanwhile what it waited for: most often there were too few workers.";
+    HTTP_STATUS "http-status" None, "The service said no",
+        "A job of `http.request` called a service, and the answer was neither 2xx nor 3xx. The detail names the status. After `429` and `5xx` the call is tried again as the job's `retry` has it, or when the service's `Retry-After` says, at most a day later; after every other 4xx it is not, for the same call would be refused again.";
+    HTTP_UNREACHABLE "http-unreachable" None, "The service could not be reached",
+        "A job of `http.request` had no whole answer: the name could not be resolved, no connection could be made within five seconds, or it broke. The detail says which. It counts as a failed attempt; the call may have reached the service all the same.";
+    HTTP_FORBIDDEN_ADDRESS "http-forbidden-address" None, "This address may not be called",
+        "Jobs call public addresses by `http` or `https`, and nothing else: what a name resolves to counts, and a redirect is checked like the first URL. The operator of the worker can allow private networks with `BUZZER_EGRESS_ALLOW`. A user name or password in the URL is refused too: send an `Authorization` header. Nothing was sent to the refused address.";
+    HTTP_RESPONSE_TOO_LARGE "http-response-too-large" None, "The response is too large",
+        "The response's body has more bytes than the job's `max_response` (256 KiB unless given), or than the worker's `BUZZER_MAX_BODY`. The service did what it was asked to, so the call is not tried again.";
     FAILED "failed" None, "The handler failed",
         "The handler reported an error without a type of its own. The detail is the handler's.";
 }
@@ -315,7 +323,7 @@ mod tests {
 
     #[test]
     fn slugs_are_unique_and_every_problem_inside_a_job_has_a_page() {
-        use buzzer_shared::problem::job;
+        use buzzer_shared::problem::{http, job};
         let mut slugs: Vec<_> = ALL.iter().map(|problem| problem.slug).collect();
         slugs.sort_unstable();
         assert!(slugs.windows(2).all(|pair| pair[0] != pair[1]));
@@ -329,7 +337,7 @@ mod tests {
             job::EXPIRED,
             job::FAILED,
         ];
-        for r#type in ours {
+        for r#type in ours.into_iter().chain(http::ALL) {
             let slug = r#type.strip_prefix("/problems/").unwrap();
             assert!(ALL.iter().any(|problem| problem.slug == slug && problem.status.is_none()), "{slug}");
         }

@@ -10,7 +10,7 @@ use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use buzzer_shared::time::{Clock, SystemClock};
 use buzzer_shared::topology::Topology;
-use buzzer_worker::{StockConfig, WorkerConfig, stock_worker};
+use buzzer_worker::{AllowList, StockConfig, WorkerConfig, stock_worker};
 use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 
@@ -35,6 +35,11 @@ pub struct Up {
     /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail.
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
     demo: bool,
+
+    /// Private networks that jobs may call although they are not public: CIDRs with commas between them, like
+    /// 10.0.0.0/8,fd12:3456::/32. None unless given.
+    #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
+    egress_allow: AllowList,
 
     #[command(flatten)]
     log: LogConfig,
@@ -77,6 +82,6 @@ impl Up {
     fn worker(&self) -> StockConfig {
         let ApiConfig { drain, max_body, .. } = self.api;
         let worker = WorkerConfig { slots: self.slots, drain, max_body, ..WorkerConfig::default() };
-        StockConfig { worker, demo: self.demo }
+        StockConfig { worker, demo: self.demo, egress_allow: self.egress_allow.clone() }
     }
 }

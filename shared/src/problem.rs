@@ -37,6 +37,20 @@ impl Problem {
     }
 }
 
+/// The problems that the kind `http.request` may end a job with.
+pub mod http {
+    /// The service answered with a status that is not 2xx or 3xx.
+    pub const STATUS: &str = "/problems/http-status";
+    /// There was no whole answer.
+    pub const UNREACHABLE: &str = "/problems/http-unreachable";
+    /// The call would go where it must not.
+    pub const FORBIDDEN_ADDRESS: &str = "/problems/http-forbidden-address";
+    /// The answer has more bytes than the job takes.
+    pub const RESPONSE_TOO_LARGE: &str = "/problems/http-response-too-large";
+
+    pub const ALL: [&str; 4] = [STATUS, UNREACHABLE, FORBIDDEN_ADDRESS, RESPONSE_TOO_LARGE];
+}
+
 /// The problems that Buzzer itself may end a job with.
 pub mod job {
     use std::time::Duration;

@@ -627,7 +627,7 @@ async fn kinds_workers_health_and_document_tell_what_is_there() {
     let buzzer = Inside::start().await;
     let kinds = buzzer.get("/v1/kinds").await.json();
     let names: Vec<_> = kinds["items"].as_array().unwrap().iter().map(|kind| kind["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["demo.fail", "demo.flaky", "demo.progress", "demo.sleep", "echo"]);
+    assert_eq!(names, ["demo.fail", "demo.flaky", "demo.progress", "demo.sleep", "echo", "http.request"]);
     let sleep = buzzer.get("/v1/kinds/demo.sleep").await.json();
     assert!(sleep["input_schema"]["properties"]["seconds"].is_object(), "{sleep}");
     assert!(sleep["slots_live"].as_u64().unwrap() > 0);

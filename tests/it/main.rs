@@ -7,6 +7,7 @@ mod document;
 mod faults;
 mod full;
 mod http;
+mod http_request;
 mod outside;
 mod readme;
 mod walls;

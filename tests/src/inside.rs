@@ -67,6 +67,14 @@ impl Inside {
         inside
     }
 
+    /// The same, with networks that its jobs may call although they are not public, as `BUZZER_EGRESS_ALLOW` has them.
+    pub async fn start_allowing(networks: &str) -> Self {
+        let egress_allow = networks.parse().expect("networks");
+        let mut inside = Self::without_worker().await;
+        inside.work(stock_worker(&StockConfig { demo: true, egress_allow, ..StockConfig::default() })).await;
+        inside
+    }
+
     pub async fn without_worker() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         Self::start_in(folder, |_| {}).await

@@ -7,6 +7,8 @@ use buzzer_shared::time::Span;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::egress::AllowList;
+
 /// How a worker works.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerConfig {
@@ -59,6 +61,11 @@ pub struct StockConfig {
     /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail, demo.crash.
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
     pub demo: bool,
+
+    /// Private networks that jobs may call although they are not public: CIDRs with commas between them, like
+    /// 10.0.0.0/8,fd12:3456::/32. None unless given.
+    #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
+    pub egress_allow: AllowList,
 }
 
 /// What a worker that has a process of its own needs besides.
@@ -97,9 +104,12 @@ mod tests {
 
     #[test]
     fn flags_are_read_and_nonsense_is_refused() {
-        let parsed = Stock::try_parse_from(["buzzer-worker", "--demo", "--slots", "3", "--drain", "1m"]).unwrap();
+        let line = "buzzer-worker --demo --slots 3 --drain 1m --egress-allow 10.0.0.0/8,::1";
+        let parsed = Stock::try_parse_from(line.split(' ')).unwrap();
         assert!(parsed.stock.demo);
+        assert_eq!(parsed.stock.egress_allow.to_string(), "10.0.0.0/8,::1/128");
         assert_eq!((parsed.stock.worker.slots, parsed.stock.worker.drain), (3, Span::from_secs(60)));
         assert!(Stock::try_parse_from(["buzzer-worker", "--slots", "0"]).is_err());
+        assert!(Stock::try_parse_from(["buzzer-worker", "--egress-allow", "localhost"]).is_err());
     }
 }

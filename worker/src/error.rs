@@ -18,6 +18,7 @@ const MAX_DETAIL: usize = 8 * 1024;
 pub struct JobError {
     retry: Retry,
     r#type: Cow<'static, str>,
+    title: &'static str,
     detail: String,
 }
 
@@ -46,13 +47,21 @@ impl JobError {
         self
     }
 
+    /// What every failure of its type is called; the type's page has the same.
+    #[must_use]
+    pub(crate) fn with_title(mut self, title: &'static str) -> Self {
+        self.title = title;
+        self
+    }
+
     fn new(retry: Retry, detail: &dyn fmt::Display) -> Self {
         // The alternate form of an `anyhow::Error` tells its causes too.
-        Self { retry, r#type: job::FAILED.into(), detail: shorten(format!("{detail:#}"), MAX_DETAIL) }
+        let detail = shorten(format!("{detail:#}"), MAX_DETAIL);
+        Self { retry, r#type: job::FAILED.into(), title: "The handler failed", detail }
     }
 
     pub(crate) fn into_result(self) -> RunResult {
-        let problem = Problem::new(self.r#type, "The handler failed", self.detail);
+        let problem = Problem::new(self.r#type, self.title, self.detail);
         RunResult::Failed { problem, retry: self.retry }
     }
 }

@@ -338,9 +338,9 @@ impl Transition {
     }
 
     /// Nothing was done, or nothing came of it: it goes out again, and nothing is counted. But what was begun and must
-    /// not be begun twice is lost.
+    /// not be begun twice is lost. A worker that has told it would begin next may still say that it did not.
     fn give_up(&mut self, run: Run, now: Time) {
-        let begun = run.started_at.is_some() || self.job.has_begun();
+        let begun = run.started_at.is_some() || self.job.signal > 0;
         if begun && self.job.delivery == DeliveryMode::AtMostOnce && self.job.cancel_requested_at.is_none() {
             self.lose("The worker gave the run up before its end.", now);
         } else {

@@ -482,7 +482,7 @@ fn check_move(before: &Job, event: &Event, transition: &Transition) {
         let goes_on = matches!(after.phase, Phase::Scheduled | Phase::Ready | Phase::Retrying) || claimed;
         assert!(!goes_on, "no further attempt starts once it is to stop");
     }
-    if before.delivery == DeliveryMode::AtMostOnce && before.has_begun() {
+    if before.delivery == DeliveryMode::AtMostOnce && before.signal > 0 {
         assert!(!claimed, "what has begun is not sent again");
     }
     assert!(after.suspicion.crashes <= 3, "no run after the third crash");

@@ -2,6 +2,8 @@
 
 mod demo;
 mod echo;
+mod http_request;
 
 pub(crate) use demo::{Crash, Fail, Flaky, Progress, Sleep};
 pub(crate) use echo::Echo;
+pub(crate) use http_request::HttpRequest;

@@ -14,9 +14,9 @@ use crate::stage::stage;
 async fn it_announces_when_asked() {
     // So rare a beat that only the question can be the cause.
     let config = WorkerConfig { beat: Span::from_secs(3600), ..WorkerConfig::default() };
-    let mut stage = stage(stock_worker(&StockConfig { worker: config, demo: true })).await;
+    let mut stage = stage(stock_worker(&StockConfig { worker: config, demo: true, ..StockConfig::default() })).await;
     let announced = stage.announced.clone();
-    assert_eq!(announced.kinds.len(), 5);
+    assert_eq!(announced.kinds.len(), 6);
     assert!(!announced.host.is_empty() && !announced.version.is_empty());
     stage.say(Control::Announce).await;
     assert_eq!(stage.pulse().await, Pulse::Announce(announced));
@@ -25,7 +25,7 @@ async fn it_announces_when_asked() {
 #[tokio::test(start_paused = true)]
 async fn it_announces_and_beats_when_the_line_is_back() {
     let config = WorkerConfig { beat: Span::from_secs(3600), ..WorkerConfig::default() };
-    let mut stage = stage(stock_worker(&StockConfig { worker: config, demo: false })).await;
+    let mut stage = stage(stock_worker(&StockConfig { worker: config, ..StockConfig::default() })).await;
     stage.line.pretend(Line::Away("cable cut".into()));
     tokio::task::yield_now().await;
     stage.line.pretend(Line::Up);
