@@ -159,20 +159,32 @@ async fn p1_every_connection_is_closed_by_the_operator() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn p2_a_frozen_worker_that_wakes_up_changes_nothing() {
-    let outside = Outside::on(RabbitNode::shared().await);
-    let api = outside.api(API).await;
+async fn p2_a_worker_frozen_beyond_the_heartbeat_that_wakes_up_changes_nothing() {
+    let node = RabbitNode::start().await;
+    let outside = Outside::on(&node);
+    let mut api = outside.api(API).await;
     let mut frozen = outside.worker(WORKER);
     api.knows("demo.sleep").await;
     let client = api.client();
     let mut ledger = Ledger::default();
     ledger.submit(&client, "demo.sleep", 10, |_| json!({ "seconds": 0.5 })).await;
     eventually("runs to have begun", HEALED, async || (running(&client).await > 0).then_some(())).await;
+    let connections = async || node.ctl(&["-q", "list_connections", "pid"]).await.lines().count();
+    let before_freezing = connections().await;
     frozen.pause();
     let _other = outside.worker(WORKER);
     ledger.audit(&client, |_, _| true).await;
+    // Its heartbeats are missed: RabbitMQ, too, has given it up. The other worker has as many connections.
+    eventually("RabbitMQ to give the frozen worker up", HEALED, async || {
+        (connections().await <= before_freezing).then_some(())
+    })
+    .await;
     let before: Vec<_> = stream::iter(ledger.0.keys()).then(|id| client.job(id)).map(Result::unwrap).collect().await;
     frozen.resume();
+    eventually("the late outcomes to be told in the log", HEALED, async || {
+        api.process().log().contains("an outcome changes nothing").then_some(())
+    })
+    .await;
     // Once the woken worker has run something new, its late outcomes have been heard.
     ledger.submit(&client, "demo.sleep", 200, |_| json!({ "seconds": 0.01 })).await;
     ledger.audit(&client, |_, _| true).await;
@@ -222,6 +234,34 @@ async fn p11_workers_are_asked_to_stop_in_mid_run() {
     assert!(status.success(), "{status}");
     let _next = outside.worker(WORKER);
     ledger.audit(&client, |_, _| true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p11_fifty_rolling_restarts_under_load_count_no_attempt() {
+    let outside = Outside::on(RabbitNode::shared().await);
+    let api = outside.api(API).await;
+    // Shorter than some of the runs: these are handed back.
+    let settings = [("BUZZER_BEAT", "500ms"), ("BUZZER_DRAIN", "300ms"), ("BUZZER_SLOTS", "8")];
+    let mut workers = [outside.worker(&settings), outside.worker(&settings)];
+    api.knows("demo.sleep").await;
+    let client = api.client();
+    let mut ledger = Ledger::default();
+    for restart in 0..50 {
+        let worker = &mut workers[restart % 2];
+        let seconds = |n: usize| json!({ "seconds": if n % 10 == 0 { 0.7 } else { 0.02 } });
+        let (status, ()) = tokio::join!(worker.terminate(), ledger.submit(&client, "demo.sleep", 20, seconds));
+        assert!(status.success(), "{status}");
+        worker.start();
+        // The other one goes next: there is always somebody.
+        eventually("it to be back", HEALED, async || {
+            let workers = client.get("/v1/workers").await.ok()?.json();
+            let running = workers["items"].as_array()?.iter().filter(|worker| worker["kinds"]["demo.sleep"].is_u64());
+            (running.count() == 2).then_some(())
+        })
+        .await;
+    }
+    ledger.audit(&client, |_, _| true).await;
+    assert_eq!(ledger.0.len(), 1000, "none was refused, and each succeeded in its first attempt");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use buzzer_shared::config::ByteSize;
+use buzzer_shared::id::JobId;
 use buzzer_shared::retry::RetryPolicy;
+use buzzer_shared::time::{Clock, SystemClock};
 use buzzer_tests::inside::{Answer, Inside, MAX_BODY};
 use buzzer_tests::wait::eventually;
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker};
@@ -462,11 +464,20 @@ async fn p5_a_cancel_is_done_asked_or_too_late() {
         assert!(job["finished_at"].is_string() && job["error"].is_null() && job["output"].is_null(), "{job}");
     }
 
+    let running = buzzer.submit("demo.sleep", r#"{"input": {"seconds": 200}}"#).await.json();
+    let this = running["links"]["self"].as_str().unwrap();
+    is_in(&buzzer, this, "running").await;
+    let asked = cancel(&running).await;
+    assert_eq!(asked.status, StatusCode::ACCEPTED);
+    assert!(asked.json()["cancel_requested_at"].is_string(), "{}", asked.text);
+    let job = buzzer.get(&format!("{this}?wait=30")).await.json();
+    assert_eq!((&job["state"], &job["attempt"]), (&json!("canceled"), &json!(1)), "{job}");
+
     let done = buzzer.run("echo", r#"{"input": 1}"#).await;
     let late = cancel(&done).await;
     is_problem(&late, 409, "too-late");
     assert_eq!(late.json()["state"], "succeeded");
-    is_problem(&post("/v1/jobs/019a0000-0000-7000-8000-000000000000/cancel".into()).await, 404, "unknown-job");
+    is_problem(&post(format!("/v1/jobs/{}/cancel", JobId::new(SystemClock.now()))).await, 404, "unknown-job");
     is_problem(&post("/v1/jobs/x/cancel".into()).await, 400, "bad-id");
 }
 

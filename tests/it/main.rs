@@ -3,12 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, and says where")]
 
 mod broker;
+mod cancel;
 mod document;
 mod faults;
 mod full;
 mod http;
 mod http_request;
+mod long_runs;
 mod outside;
+mod poison;
 mod readme;
 mod walls;
 mod wire;
