@@ -104,7 +104,8 @@ async fn hangs_up() -> String {
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
-            stream.read(&mut [0; 1024]).await.unwrap();
+            let asked = stream.read(&mut [0; 1024]).await.unwrap();
+            assert!(asked > 0);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 8\r\n\r\nhalf").await.unwrap();
         }
     });
