@@ -37,7 +37,7 @@ pub struct Up {
     demo: bool,
 
     /// Private networks that jobs may call although they are not public: CIDRs with commas between them, like
-    /// 10.0.0.0/8,fd12:3456::/32. None unless given.
+    /// `10.0.0.0/8,fd12:3456::/32`. None unless given.
     #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
     egress_allow: AllowList,
 

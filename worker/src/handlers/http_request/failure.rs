@@ -40,7 +40,7 @@ impl Failure {
         Self::Rejected(detail)
     }
 
-    pub(super) fn no_answer(call: &Call, error: EgressError) -> Self {
+    pub(super) fn no_answer(call: &Call, error: &EgressError) -> Self {
         let detail = format!("{}: {error}", call.name());
         match error {
             EgressError::Unreachable(_) => Self::Unreachable(detail),

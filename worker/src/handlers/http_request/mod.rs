@@ -73,7 +73,7 @@ impl HttpRequest {
         let most = input.max_response().min(self.max_response);
         let redirects = input.redirects();
         let mut call = Call::try_from(input)?;
-        let response = self.follow(&mut call, redirects).await.map_err(|error| Failure::no_answer(&call, error))?;
+        let response = self.follow(&mut call, redirects).await.map_err(|error| Failure::no_answer(&call, &error))?;
         let (status, headers) = (response.status(), response.headers());
         if !(status.is_success() || status.is_redirection()) {
             return Err(Failure::status(&call, status, headers, self.clock.now()));
@@ -122,7 +122,7 @@ impl Handler for HttpRequest {
 /// The body, if it has at most `most` bytes.
 async fn read(mut response: Response, most: usize, call: &Call) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::no_answer(call, error.into()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::no_answer(call, &error.into()))? {
         if body.len() + chunk.len() > most {
             return Err(Failure::too_large(call, most));
         }
