@@ -16,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::message::Message;
 use crate::topology::{Declaration, Route};
 
+/// Begins the type of a message whose properties cannot be read, for instance since its id is not UTF-8. No message of
+/// ours has such a type, so whoever takes it puts it aside; behind this stands the reason.
+pub const UNREADABLE: &str = "unreadable: ";
+
 /// A broker, or rather one process's line to it. It reconnects by itself, for ever.
 #[async_trait]
 pub trait Broker: fmt::Debug + Send + Sync {

@@ -5,6 +5,7 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use async_rs::Tokio;
 use futures_util::{Stream, StreamExt};
 use lapin::options::ConfirmSelectOptions;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
@@ -15,6 +16,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::DEADLINE;
+use super::readable::{self, Readable};
 
 /// Seconds. RabbitMQ's own default of 60 lets a dead line go unseen for two minutes.
 const HEARTBEAT: u16 = 10;
@@ -75,27 +77,29 @@ impl Connection {
     /// Opens a connection that RabbitMQ's pages show as `name`. The error is a text without the password.
     pub(super) async fn open(address: &Address, name: &str) -> Result<(Arc<Self>, Events), String> {
         let uri = address.uri.clone().map_err(|error| format!("the broker's address cannot be read: {error}"))?;
-        let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
         let socket = Socket::default();
-        let (ours, reactor) = (socket.clone(), runtime.clone());
+        let ours = socket.clone();
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connect = async move |uri: AMQPUri, _| {
             let connecting = async {
                 let host = (uri.authority.host.as_str(), uri.authority.port);
                 let addresses: Vec<_> = tokio::net::lookup_host(host).await?.collect();
-                let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+                let stream = readable::Socket::connect(&Tokio::current(), addresses).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     ours.keep(plain.get_ref())?;
                 }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await,
-                }
+                let stream = match uri.scheme {
+                    AMQPScheme::AMQP => stream,
+                    AMQPScheme::AMQPS => {
+                        stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await?
+                    }
+                };
+                Ok(AsyncTcpStream::Plain(Readable::new(stream)))
             };
             let late = |_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the connect"));
             timeout(SOCKET_DEADLINE, connecting).await.unwrap_or_else(late).map_err(lapin::Error::from)
         };
-        let opening = lapin::Connection::connector(uri, runtime, connect, properties);
+        let opening = lapin::Connection::connector(uri, readable::runtime(), connect, properties);
         let inner = match timeout(DEADLINE, Box::pin(opening)).await {
             Ok(opened) => opened.map_err(|error| shown(&error))?,
             Err(_) => {

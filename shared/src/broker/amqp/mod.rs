@@ -2,7 +2,8 @@
 //!
 //! Two connections, each kept up by a [`supervisor`]: one on which a [`publisher`] publishes and things are
 //! [`declare`]d, one on which each subscription has a [`consumer`]. What is decided without the wire is apart:
-//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`].
+//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`]. What comes from
+//! the broker passes [`readable`] first.
 
 mod acks;
 mod backoff;
@@ -12,6 +13,7 @@ mod connection;
 mod consumer;
 mod declare;
 mod publisher;
+mod readable;
 mod supervisor;
 
 use std::sync::Arc;
