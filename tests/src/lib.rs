@@ -1,7 +1,8 @@
-//! What the tests stand on: a private RabbitMQ, processes of ours, a whole Buzzer inside the test, and ways to wait for
+//! What the tests stand on: a private RabbitMQ, a publisher without manners, processes of ours, a whole Buzzer inside the test, and ways to wait for
 //! conditions.
 
 pub mod client;
+pub mod foreign;
 pub mod guardian;
 pub mod inside;
 pub mod outside;
