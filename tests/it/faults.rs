@@ -18,21 +18,21 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 /// Leases that end soon, so that healing is seen within the patience of a test.
-const API: &[(&str, &str)] = &[("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
-const WORKER: &[(&str, &str)] = &[("BUZZER_BEAT", "1s"), ("BUZZER_DRAIN", "2s")];
+pub(super) const API: &[(&str, &str)] = &[("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
+pub(super) const WORKER: &[(&str, &str)] = &[("BUZZER_BEAT", "1s"), ("BUZZER_DRAIN", "2s")];
 /// For everything to be healed and done, on a busy machine.
-const HEALED: Duration = Duration::from_secs(90);
+pub(super) const HEALED: Duration = Duration::from_secs(90);
 const AT_ONCE: usize = 16;
 /// Tenths of a second. RabbitMQ 3.10 damages quorum queues that were declared a second or two before it is killed.
 const QUEUE_AGE: usize = 40;
 
 /// What a client was promised: the accepted jobs, each with its input.
 #[derive(Debug, Default)]
-struct Ledger(BTreeMap<String, Value>);
+pub(super) struct Ledger(pub(super) BTreeMap<String, Value>);
 
 impl Ledger {
     /// Hands in `count` jobs, several at a time. Only what was answered with a `202` is written down.
-    async fn submit(&mut self, client: &Client, kind: &str, count: usize, input: impl Fn(usize) -> Value) {
+    pub(super) async fn submit(&mut self, client: &Client, kind: &str, count: usize, input: impl Fn(usize) -> Value) {
         let start = self.0.len();
         let submissions = (start..start + count).map(|n| {
             let input = input(n);
@@ -47,7 +47,7 @@ impl Ledger {
     }
 
     /// Every promise was kept: each job has ended well, in its first attempt, and `output` fits its input.
-    async fn audit(&self, client: &Client, output: impl Fn(&Value, &Value) -> bool) {
+    pub(super) async fn audit(&self, client: &Client, output: impl Fn(&Value, &Value) -> bool) {
         assert!(!self.0.is_empty(), "nothing was accepted");
         for (id, input) in &self.0 {
             let job = client.done(id, HEALED).await;
@@ -56,7 +56,7 @@ impl Ledger {
         }
     }
 
-    async fn audit_echo(&self, client: &Client) {
+    pub(super) async fn audit_echo(&self, client: &Client) {
         self.audit(client, |input, output| input == output).await;
     }
 }

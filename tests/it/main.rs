@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, and says where")]
 
 mod broker;
+mod damage;
 mod document;
 mod faults;
 mod http;

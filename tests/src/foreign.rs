@@ -61,6 +61,7 @@ impl Foreign {
         let url = node.url();
         let address = (url.host_str().expect("a host"), url.port().expect("a port"));
         let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
         stream.write_all(b"AMQP\x00\x00\x09\x01").await.expect("to write");
         let mut this = Self { stream, frame_max: 4096 };
         this.answer((10, 10)).await;

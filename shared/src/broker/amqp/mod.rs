@@ -14,6 +14,7 @@ mod consumer;
 mod declare;
 mod publisher;
 mod readable;
+mod stuck;
 mod supervisor;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use self::connection::{Address, Connection};
 use self::consumer::ConsumeTask;
 use self::declare::Declarations;
 use self::publisher::Publisher;
+use self::stuck::Healer;
 use self::supervisor::{Board, Role, Supervisor};
 use crate::broker::{Broker, DeclareError, Line, PublishError, Subscriber, Subscription};
 use crate::message::Message;
@@ -79,6 +81,9 @@ impl AmqpBroker {
         let publishing = supervise(Role::Publish, Some(Arc::clone(&declarations)));
         let consuming = supervise(Role::Consume, None);
         keepers.spawn(Arc::clone(&declarations).repair(publishing.clone(), closed.clone()));
+        let healer =
+            Healer { declarations: Arc::clone(&declarations), address, name: name.to_owned(), closed: closed.clone() };
+        keepers.spawn(healer.run());
         let (publisher, task) = Publisher::new(publishing.clone(), Arc::clone(&declarations), closing.clone());
         users.spawn(task.run());
         let _guards = [closing.clone().drop_guard(), closed.clone().drop_guard()];
