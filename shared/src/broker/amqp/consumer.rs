@@ -365,7 +365,7 @@ async fn room(deliveries: Option<&mpsc::Sender<Delivery>>) {
 
 /// Takes the acknowledgements of one channel's deliveries. Bounded by the prefetch; deaf once the channel is gone.
 #[derive(Debug)]
-struct ChannelAcknowledger(mpsc::UnboundedSender<u64>);
+pub(super) struct ChannelAcknowledger(pub(super) mpsc::UnboundedSender<u64>);
 
 impl Acknowledger for ChannelAcknowledger {
     fn acknowledge(&self, tag: u64) {

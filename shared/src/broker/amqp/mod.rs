@@ -7,6 +7,7 @@
 
 mod acks;
 mod backoff;
+mod browse;
 mod codec;
 mod confirms;
 mod connection;
@@ -32,7 +33,7 @@ use self::declare::Declarations;
 use self::publisher::Publisher;
 use self::stuck::Healer;
 use self::supervisor::{Board, Role, Supervisor};
-use crate::broker::{Broker, DeclareError, Line, PublishError, Subscriber, Subscription};
+use crate::broker::{Broker, BrowseError, Browsed, DeclareError, Line, PublishError, Subscriber, Subscription};
 use crate::message::Message;
 use crate::topology::{Declaration, Route};
 
@@ -43,6 +44,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// One process's line to a RabbitMQ.
 #[derive(Debug)]
 pub struct AmqpBroker {
+    address: Address,
+    /// The process's, as RabbitMQ shows it.
+    name: String,
     board: Board,
     publisher: Publisher,
     declarations: Arc<Declarations>,
@@ -81,13 +85,19 @@ impl AmqpBroker {
         let publishing = supervise(Role::Publish, Some(Arc::clone(&declarations)));
         let consuming = supervise(Role::Consume, None);
         keepers.spawn(Arc::clone(&declarations).repair(publishing.clone(), closed.clone()));
-        let healer =
-            Healer { declarations: Arc::clone(&declarations), address, name: name.to_owned(), closed: closed.clone() };
+        let healer = Healer {
+            declarations: Arc::clone(&declarations),
+            address: address.clone(),
+            name: name.to_owned(),
+            closed: closed.clone(),
+        };
         keepers.spawn(healer.run());
         let (publisher, task) = Publisher::new(publishing.clone(), Arc::clone(&declarations), closing.clone());
         users.spawn(task.run());
         let _guards = [closing.clone().drop_guard(), closed.clone().drop_guard()];
         Arc::new(Self {
+            address,
+            name: name.to_owned(),
             board,
             publisher,
             declarations,
@@ -146,6 +156,13 @@ impl Broker for AmqpBroker {
         };
         self.users.spawn(task.run());
         Subscriber::new(deliveries, is_attached, stop, gone)
+    }
+
+    async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError> {
+        if self.closing.is_cancelled() {
+            return Err(BrowseError::Away("the line was closed".into()));
+        }
+        Box::pin(browse::browse(&self.address, &format!("{} browse", self.name), &queue, limit)).await
     }
 
     fn line(&self) -> watch::Receiver<Line> {
