@@ -10,6 +10,7 @@ pub mod state;
 pub mod jobs;
 pub mod kinds;
 pub mod ops;
+pub mod parked;
 
 pub mod extract;
 mod header;
@@ -22,6 +23,7 @@ pub mod dispatch;
 pub mod hearing;
 pub mod journal;
 pub mod lanes;
+pub mod parking;
 pub mod pulse;
 pub mod replies;
 pub mod signals;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::catalog::Catalog;
 use crate::dispatch::Outbox;
 use crate::lanes::Lanes;
+use crate::parking::Parking;
 use crate::store::Store;
 use crate::wake::Wake;
 
@@ -23,6 +24,7 @@ pub struct AppState {
     pub outbox: Outbox,
     pub wake: Wake,
     pub line: watch::Receiver<Line>,
+    pub parking: Parking,
     pub clock: Arc<dyn Clock>,
     pub shutdown: Shutdown,
     /// The largest body, in bytes.

@@ -1,4 +1,4 @@
-//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`]); all of them talk through [`client`], know
+//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`parked`]); all of them talk through [`client`], know
 //! a job as [`job`] has it, wait for one by [`follow`], and end as [`failure`] says.
 
 mod client;
@@ -8,6 +8,7 @@ mod get;
 mod job;
 mod list;
 mod output;
+mod parked;
 mod submit;
 mod up;
 
@@ -39,6 +40,7 @@ enum Command {
     Submit(submit::Submit),
     Get(get::Get),
     List(list::List),
+    Parked(parked::Parked),
     Up(up::Up),
 }
 
@@ -61,6 +63,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Submit(submit) => submit.run(&client).await,
         Command::Get(get) => get.run(&client).await,
         Command::List(list) => list.run(&client).await,
+        Command::Parked(parked) => parked.run(&client).await,
         Command::Up(up) => Ok(up.run().await?),
     }
 }
