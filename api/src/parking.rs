@@ -135,7 +135,7 @@ impl Parked {
     /// Why it is here: what its taker said, or RabbitMQ when nobody took it.
     pub fn reason(&self) -> Option<&str> {
         let unreadable = self.message.r#type.strip_prefix(UNREADABLE);
-        self.text("parked-reason").or(unreadable).or_else(|| self.text("x-first-death-reason"))
+        unreadable.or_else(|| self.text("parked-reason")).or_else(|| self.text("x-first-death-reason"))
     }
 
     fn text(&self, name: &str) -> Option<&str> {
@@ -195,8 +195,10 @@ mod tests {
         assert_eq!((by_taker.from(), by_taker.reason()), (Some("b.replies.v1"), Some("its type is wrong")));
         let dead = parked(&[("x-first-death-queue", "b.replies.v1"), ("x-first-death-reason", "delivery_limit")]);
         assert_eq!((dead.from(), dead.reason()), (Some("b.replies.v1"), Some("delivery_limit")));
-        let message = Message { r#type: format!("{UNREADABLE}its type is not UTF-8"), ..Message::default() };
-        assert_eq!(Parked::new(message).reason(), Some("its type is not UTF-8"));
+        // Its taker could only tell that this is no type it knows.
+        let mut unreadable = by_taker;
+        unreadable.message.r#type = format!("{UNREADABLE}its type is not UTF-8");
+        assert_eq!(unreadable.reason(), Some("its type is not UTF-8"));
         assert_eq!((parked(&[]).from(), parked(&[]).reason()), (None, None));
     }
 

@@ -6,6 +6,7 @@ mod broker;
 mod damage;
 mod document;
 mod faults;
+mod garbage;
 mod http;
 mod outside;
 mod readme;

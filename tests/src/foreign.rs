@@ -25,7 +25,7 @@ pub struct Foreign {
 }
 
 /// What a message carries beside its body. Texts are bytes: any.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Properties {
     pub content_type: Option<Vec<u8>>,
     pub headers: Vec<(Vec<u8>, Value)>,
@@ -35,7 +35,7 @@ pub struct Properties {
 }
 
 /// The value of a header.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     Text(Vec<u8>),
     Int(i64),

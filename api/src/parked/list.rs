@@ -20,7 +20,7 @@ pub(super) struct ParkedQuery {
     limit: Option<u16>,
 }
 
-/// Parked messages, oldest first.
+/// Parked messages, as a rule oldest first.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ParkedList {
     items: Vec<ParkedView>,
@@ -29,10 +29,9 @@ pub(super) struct ParkedList {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("listParked")
-        .tag("operation")
-        .summary("Messages that nobody could use")
-        .description("Oldest first. They stay until somebody replays or drops them; past 100,000 the oldest go.")
+    op.id("listParked").tag("operation").summary("Messages that nobody could use").description(
+        "As a rule oldest first. They stay until somebody replays or drops them; past 100,000 the oldest go.",
+    )
 }
 
 pub(super) async fn list(

@@ -40,9 +40,10 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// Does not fail: while the broker is away or the queue not there, it is tried again.
     fn subscribe(&self, subscription: Subscription) -> Subscriber;
 
-    /// Looks at what waits in a queue: at so many messages at most, oldest first, and fewer when they are large.
+    /// Looks at what waits in a queue: at so many messages at most, and fewer when they are large. The oldest come
+    /// first, but RabbitMQ puts what somebody looked at behind what was looked at before.
     ///
-    /// Nobody else gets them meanwhile. With [`Browsed::close`] they stand in the queue as before, but for those that
+    /// Nobody else gets them meanwhile. With [`Browsed::close`] they wait in the queue as before, but for those that
     /// were acknowledged.
     async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError>;
 
@@ -210,7 +211,7 @@ pub(crate) trait Acknowledger: fmt::Debug + Send + Sync {
 /// Messages of a queue that are looked at. Dropped, they go back, if later than with [`close`](Self::close).
 #[derive(Debug)]
 pub struct Browsed {
-    /// Oldest first. What is acknowledged of them leaves the queue.
+    /// What is acknowledged of them leaves the queue.
     pub deliveries: Vec<Delivery>,
     /// How many wait in the queue, with these.
     pub waiting: usize,

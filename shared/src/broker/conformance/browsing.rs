@@ -27,7 +27,8 @@ async fn close(bench: &Bench, browsed: Browsed) {
 async fn what_is_looked_at_stays_in_its_place(bench: Bench) {
     let queue = bench.plain_queue().await;
     bench.publish_bodies(&queue, 1..=5).await;
-    for (limit, seen) in [(3, 3), (1, 1), (5, 5), (9, 5)] {
+    // Never fewer than before: RabbitMQ gives back behind what was given back before.
+    for (limit, seen) in [(1, 1), (3, 3), (3, 3), (5, 5), (9, 5)] {
         let browsed = browse(&bench, &queue, limit).await;
         assert_eq!((numbers(&browsed.deliveries), browsed.waiting), ((1..=seen).collect(), 5));
         close(&bench, browsed).await;
