@@ -25,6 +25,7 @@ use crate::forget::Forgetter;
 use crate::hearing::Hearing;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
+use crate::parking::Parking;
 use crate::problem::ApiError;
 use crate::pulse::Pulses;
 use crate::replies::Replies;
@@ -35,7 +36,7 @@ use crate::store::{Outgoing, Store};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{jobs, kinds, openapi, ops, serve};
+use crate::{jobs, kinds, openapi, ops, parked, serve};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -116,6 +117,7 @@ impl App {
             bounds: Bounds::new(config.limits()),
             wake,
             line: line.broker.line(),
+            parking: Parking::new(Arc::clone(&line.broker), line.topology.clone()),
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
             max_body: config.max_body.0,
@@ -268,7 +270,7 @@ impl Loops {
 
 /// Every endpoint.
 pub fn router(state: AppState) -> Router {
-    let api = jobs::router().merge(kinds::router()).merge(ops::router());
+    let api = jobs::router().merge(kinds::router()).merge(parked::router()).merge(ops::router());
     openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))
         .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()))

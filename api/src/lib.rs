@@ -10,6 +10,7 @@ pub mod state;
 pub mod jobs;
 pub mod kinds;
 pub mod ops;
+pub mod parked;
 
 pub mod extract;
 mod header;
@@ -25,6 +26,7 @@ pub mod forget;
 pub mod hearing;
 pub mod journal;
 pub mod lanes;
+pub mod parking;
 pub mod pulse;
 pub mod replies;
 pub mod retention;

@@ -64,6 +64,12 @@ pub enum ApiError {
     StoreFull(u64),
     #[error("This key was used before with another kind or body. A new request needs a new key.")]
     KeyReused,
+    #[error("RabbitMQ does not answer now: {0}.")]
+    BrokerAway(String),
+    #[error("There is no parked message {0}.")]
+    NotParked(String),
+    #[error("The message cannot go back: {0}. It stays parked.")]
+    NoWayBack(String),
     #[error("There is nothing at {0}.")]
     NoSuchPath(String),
     #[error("This path does not take {0}.")]
@@ -165,6 +171,12 @@ problem_types! {
         "The store holds as many bytes as it may; the operator sets the bound with `BUZZER_MAX_STORED`, and how long jobs are kept with `BUZZER_KEEP`. What was accepted before is not touched, and nothing of this request was stored. Try again after `Retry-After` seconds.";
     KEY_REUSED "key-reused" Some(StatusCode::UNPROCESSABLE_ENTITY), "The key was used for something else",
         "An `Idempotency-Key` stands for one request. The same key with another kind or body would hide a mistake. Nothing was stored.";
+    BROKER_AWAY "broker-away" Some(StatusCode::SERVICE_UNAVAILABLE), "RabbitMQ is not available",
+        "What was asked for needs RabbitMQ, and that does not answer now. Jobs are accepted all the same. Try again after `Retry-After` seconds; `/readyz` tells how it is.";
+    NOT_PARKED "not-parked" Some(StatusCode::NOT_FOUND), "Not parked",
+        "There is no message with this id among the parked ones: it was replayed or dropped, or more than 1,000 older ones stand before it. `/v1/parked` lists them.";
+    NO_WAY_BACK "no-way-back" Some(StatusCode::CONFLICT), "The message cannot be replayed",
+        "A parked message goes back to the queue that it came from. This one has none, or it is gone, or the message cannot be sent as it was; the detail tells. It stays parked: look at it, and drop it when it is of no use.";
     NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
         "This path does not exist. `/openapi.json` lists all there are.";
     WRONG_METHOD "wrong-method" Some(StatusCode::METHOD_NOT_ALLOWED), "Method not allowed",
@@ -224,6 +236,9 @@ impl ApiError {
             Self::TooManyWaiting(_) => TOO_MANY_WAITING,
             Self::StoreFull(_) => STORE_FULL,
             Self::KeyReused => KEY_REUSED,
+            Self::BrokerAway(_) => BROKER_AWAY,
+            Self::NotParked(_) => NOT_PARKED,
+            Self::NoWayBack(_) => NO_WAY_BACK,
             Self::NoSuchPath(_) => NO_SUCH_PATH,
             Self::WrongMethod(_) => WRONG_METHOD,
             Self::StoreUnavailable(_) => STORE_UNAVAILABLE,

@@ -13,6 +13,7 @@ use crate::catalog::Catalog;
 use crate::dispatch::Outbox;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
+use crate::parking::Parking;
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::wake::Wake;
@@ -28,6 +29,7 @@ pub struct AppState {
     pub bounds: Bounds,
     pub wake: Wake,
     pub line: watch::Receiver<Line>,
+    pub parking: Parking,
     pub clock: Arc<dyn Clock>,
     pub shutdown: Shutdown,
     /// The largest body, in bytes.

@@ -72,6 +72,26 @@ pub struct Jobs {
     pub next: Option<String>,
 }
 
+/// Some parked messages, oldest first.
+#[derive(Debug, Deserialize)]
+pub struct ParkedList {
+    pub items: Vec<ParkedMessage>,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// A message that nobody could use. What a newer server says beyond this is left alone.
+#[derive(Debug, Deserialize)]
+pub struct ParkedMessage {
+    pub id: String,
+    pub from: Option<String>,
+    pub reason: Option<String>,
+    pub r#type: String,
+    pub message_id: Option<String>,
+    pub size: usize,
+    pub body: Option<String>,
+}
+
 /// What the server said, and the JSON it said it in.
 #[derive(Debug)]
 pub struct Said<T> {
@@ -114,6 +134,8 @@ impl ClientError {
 
 /// The longest a request takes, beside what it is asked to wait.
 const DEADLINE: Duration = Duration::from_secs(15);
+/// The server looks through a queue for it, one message after the other.
+const PARKING_DEADLINE: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the server is asked to hold an answer.
 const LONG_POLL: Duration = Duration::from_secs(20);
@@ -181,6 +203,27 @@ impl Client {
         self.send(self.request(Method::GET, &["jobs"]).query(filter), DEADLINE).await
     }
 
+    /// The oldest parked messages.
+    pub async fn parked(&self, limit: u16) -> Result<Said<ParkedList>, ClientError> {
+        let request = self.request(Method::GET, &["parked"]).query(&[("limit", limit)]);
+        self.send(request, PARKING_DEADLINE).await
+    }
+
+    /// One parked message, with its whole body.
+    pub async fn parked_message(&self, id: &str) -> Result<Said<ParkedMessage>, ClientError> {
+        self.send(self.request(Method::GET, &["parked", id]), PARKING_DEADLINE).await
+    }
+
+    /// Sends a parked message back to where it came from.
+    pub async fn replay(&self, id: &str) -> Result<Said<ParkedMessage>, ClientError> {
+        self.send(self.request(Method::POST, &["parked", id, "replay"]), PARKING_DEADLINE).await
+    }
+
+    /// Drops a parked message for good.
+    pub async fn drop_parked(&self, id: &str) -> Result<Said<ParkedMessage>, ClientError> {
+        self.send(self.request(Method::DELETE, &["parked", id]), PARKING_DEADLINE).await
+    }
+
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         self.http.request(method, self.url(path))
     }
@@ -200,7 +243,7 @@ impl Client {
         deadline: Duration,
     ) -> Result<Said<T>, ClientError> {
         let request = request.timeout(deadline).build().map_err(|error| self.unreachable(&error, false))?;
-        let hands_in = request.method() == Method::POST;
+        let hands_in = request.method() == Method::POST && !request.url().path().contains("/v1/parked/");
         let response = self.http.execute(request).await.map_err(|error| self.unreachable(&error, hands_in))?;
         let status = response.status();
         let json = read(response).await.map_err(|error| self.unreachable(&error, hands_in))?;

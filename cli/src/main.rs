@@ -1,4 +1,5 @@
-//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`]); all of them talk through [`client`], know
+//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`parked`]); all of
+//! them talk through [`client`], know
 //! a job as [`job`] has it, wait for one by [`follow`], and end as [`failure`] says.
 
 mod cancel;
@@ -9,6 +10,7 @@ mod get;
 mod job;
 mod list;
 mod output;
+mod parked;
 mod retry;
 mod submit;
 mod up;
@@ -43,6 +45,7 @@ enum Command {
     List(list::List),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
+    Parked(parked::Parked),
     Up(up::Up),
 }
 
@@ -67,6 +70,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::List(list) => list.run(&client).await,
         Command::Cancel(cancel) => cancel.run(&client).await,
         Command::Retry(retry) => retry.run(&client).await,
+        Command::Parked(parked) => parked.run(&client).await,
         Command::Up(up) => Ok(up.run().await?),
     }
 }

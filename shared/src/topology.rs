@@ -72,8 +72,12 @@ const REQUESTS_MAX: i64 = 100_000;
 /// RabbitMQ drops a message that came back more often. Far above what the API allows; never unlimited, since a limit
 /// of -1 makes 3.10 drop a message at its first return.
 const DELIVERY_LIMIT: i64 = 20;
-/// Nobody consumes the parking queue, but people look into it and put back what they saw.
-const LOOKS: i64 = 1_000_000;
+/// Nobody consumes the parking queue, but people look into it and put back what they saw, which counts as a delivery.
+/// With a look each second it takes 30 years.
+const LOOKS: i64 = 1_000_000_000;
+/// So many messages are parked at most, and so many bytes; then the oldest go.
+const PARKED_MAX: i64 = 100_000;
+const PARKED_BYTES_MAX: i64 = 1 << 30;
 /// How long a delivery may stay unacknowledged: RabbitMQ's own default, said outright since nodes differ.
 const CONSUMER_TIMEOUT_MS: i64 = 1_800_000;
 
@@ -90,12 +94,18 @@ impl Topology {
             ("x-delivery-limit", Int(DELIVERY_LIMIT)),
             ("x-dead-letter-exchange", Text(self.parking().exchange.to_string())),
         ];
+        let parking = vec![
+            ("x-delivery-limit", Int(LOOKS)),
+            ("x-max-length", Int(PARKED_MAX)),
+            ("x-max-length-bytes", Int(PARKED_BYTES_MAX)),
+            ("x-overflow", Text("drop-head".into())),
+        ];
         vec![
             self.exchange("requests", ExchangeType::Direct),
             self.exchange("replies", ExchangeType::Direct),
             self.exchange("control", ExchangeType::Fanout),
             self.exchange("parking", ExchangeType::Fanout),
-            queue(self.parking_queue(), QueueType::Quorum, vec![("x-delivery-limit", Int(LOOKS))]),
+            queue(self.parking_queue(), QueueType::Quorum, parking),
             bind(self.parking_queue(), self.parking()),
             queue(self.outcomes_queue(), QueueType::Quorum, replies),
             bind(self.outcomes_queue(), self.outcome()),
@@ -153,6 +163,22 @@ impl Topology {
         Route { exchange: self.name("parking"), key: "".into(), mandatory: true }
     }
 
+    /// How a message comes to this queue, and to no other: `None` for a queue that is not ours, that is a worker's own,
+    /// or the parking queue itself.
+    pub fn route_of(&self, queue: &str) -> Option<Route> {
+        let fixed = [
+            (self.outcomes_queue(), self.outcome()),
+            (self.pulse_queue(), self.pulse()),
+            (self.signals_queue(), self.signal()),
+        ];
+        if let Some((_, route)) = fixed.into_iter().find(|(own, _)| own.as_ref() == queue) {
+            // Whoever sends something back there wants to know whether it arrived.
+            return Some(Route { mandatory: true, ..route });
+        }
+        let kind = queue.strip_prefix(self.prefix.as_ref())?.strip_prefix(".requests.")?.strip_suffix(".v1")?;
+        kind.parse().ok().map(|kind| self.request(&kind))
+    }
+
     pub fn requests_queue(&self, kind: &Kind) -> Arc<str> {
         self.name(&format!("requests.{kind}.v1"))
     }
@@ -201,4 +227,27 @@ fn short_lived() -> Vec<(&'static str, Argument)> {
         ("x-max-length", Argument::Int(PULSE_MAX)),
         ("x-overflow", Argument::Text("drop-head".into())),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_queue_but_the_last_resorts_has_a_way_to_it() {
+        let topology = Topology::new("b");
+        let kind: Kind = "http.request".parse().unwrap();
+        let declared = [topology.fixed(), topology.requests(&kind)].concat();
+        let way = |queue: &str| topology.route_of(queue).map(|route| (route.exchange, route.key));
+        for declaration in &declared {
+            let Declaration::Binding { queue, exchange, key } = declaration else { continue };
+            let expected = (*queue != topology.parking_queue()).then(|| (Arc::clone(exchange), Arc::clone(key)));
+            assert_eq!(way(queue), expected, "{queue}");
+        }
+        for foreign in
+            ["b.requests..v1", "b.requests.echo.v2", "c.replies.v1", "b.control.x", "bb.requests.echo.v1", ""]
+        {
+            assert_eq!(way(foreign), None, "{foreign}");
+        }
+    }
 }

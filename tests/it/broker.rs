@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::broker::conformance::{Capabilities, exercise_all};
-use buzzer_shared::broker::{Broker, DeclareError, Delivery, Line, PublishError, Receipts, Subscriber, Subscription};
+use buzzer_shared::broker::{
+    Broker, DeclareError, Delivery, Line, PublishError, Receipts, Subscriber, Subscription, UNREADABLE,
+};
 use buzzer_shared::message::Message;
 use buzzer_shared::topology::{Argument, Declaration, ExchangeType, Queue, QueueType, Route};
+use buzzer_tests::foreign::{Foreign, Properties, nested};
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::wait::{eventually, within};
 use lapin::options::{QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
@@ -65,9 +68,9 @@ async fn what_was_confirmed_survives_a_crash_of_rabbitmq() {
 
 /// 3.10 may bring a queue that it crashed with right after its declaration back so that it never confirms, never
 /// answers a consume, and holds up the channel that it is published on. Whether it does is chance; that nobody waits
-/// for it longer than for one operation, and that deleting it heals, is not.
+/// for it longer than for one operation, and that it is whole again in the end, is not.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_queue_damaged_in_a_crash_keeps_nobody_waiting() {
+async fn a_queue_damaged_in_a_crash_keeps_nobody_waiting_and_is_made_again() {
     let node = RabbitNode::to_damage().await;
     let bench = Bench::open(&node).await;
     bench.declare().await.expect("a queue");
@@ -80,8 +83,8 @@ async fn a_queue_damaged_in_a_crash_keeps_nobody_waiting() {
     bench.line_is("up", |line| *line == Line::Up).await;
     let mut subscriber = bench.take(100);
     let answer = bench.publish("to the damaged queue").await;
+    println!("the queue is {}", if answer.is_ok() { "whole" } else { "damaged" });
     assert!(matches!(answer, Ok(()) | Err(PublishError::Unknown)), "{answer:?}");
-    node.delete_queue(&bench.queue).await;
     eventually("the queue to be whole", HEALED, async || bench.publish("whole").await.ok()).await;
     let mut received = HashSet::new();
     eventually("a message from the queue", HEALED, async || {
@@ -219,6 +222,43 @@ async fn a_message_that_is_too_large_harms_no_other() {
         assert!(publishing.join_all().await.iter().all(Result::is_ok));
     }
     assert_eq!(bench.publish("x".repeat(large.1)).await, Ok(()));
+    bench.broker.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lapin_cannot_parse_arrives_as_unreadable_and_harms_no_other() {
+    let node = RabbitNode::shared().await;
+    let bench = Bench::open(node).await;
+    bench.declare().await.expect("a queue");
+    let mut subscriber = bench.take(10);
+    let mut foreign = Foreign::connect(node).await;
+    bench.publish("before").await.expect("a confirm");
+    let held = within("a message", SOON, subscriber.next()).await.expect("a subscription");
+    let key = bench.route.key.as_bytes();
+    let header = |name: &[u8], value| Properties { headers: vec![(name.into(), value)], ..Properties::default() };
+    let garbage = [
+        (
+            Properties { correlation_id: Some(b"\xff\xfe".into()), ..Properties::default() },
+            "its correlation id is not UTF-8",
+        ),
+        (Properties { r#type: Some(b"\xff".into()), ..Properties::default() }, "its type is not UTF-8"),
+        (header(b"\xc3(", "value".into()), "its header's name is not UTF-8"),
+        (header(b"deep", nested(10_000)), "its headers are nested too deep"),
+    ];
+    for (properties, reason) in garbage {
+        let sent = Instant::now();
+        foreign.publish(&bench.route.exchange, key, &properties, b"body").await;
+        let delivery = within("a message", SOON, subscriber.next()).await.expect("a subscription");
+        assert_eq!((delivery.message.r#type, delivery.redeliveries), (format!("{UNREADABLE}{reason}"), 0));
+        assert_eq!(delivery.message.body, "body");
+        delivery.receipt.acknowledge();
+        println!("{reason}: {:?} from the publish to the taker", sent.elapsed());
+    }
+    held.receipt.acknowledge();
+    bench.publish("after").await.expect("a confirm");
+    let after = within("a message", SOON, subscriber.next()).await.expect("a subscription");
+    assert_eq!((after.message.body.as_ref(), after.redeliveries), (b"after".as_slice(), 0));
+    assert_eq!(*bench.broker.line().borrow(), Line::Up);
     bench.broker.close().await;
 }
 

@@ -18,8 +18,8 @@ use futures_util::stream;
 use serde_json::{Value, json};
 
 /// Leases that end soon, so that healing is seen within the patience of a test.
-const API: &[(&str, &str)] = &[("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
-const WORKER: &[(&str, &str)] = &[("BUZZER_BEAT", "1s"), ("BUZZER_DRAIN", "2s")];
+pub(super) const API: &[(&str, &str)] = &[("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
+pub(super) const WORKER: &[(&str, &str)] = &[("BUZZER_BEAT", "1s"), ("BUZZER_DRAIN", "2s")];
 /// Tenths of a second. RabbitMQ 3.10 damages quorum queues that were declared a second or two before it is killed.
 const QUEUE_AGE: usize = 40;
 

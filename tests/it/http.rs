@@ -327,7 +327,7 @@ async fn a_job_that_is_unknown_is_404_and_one_that_is_too_old_410() {
     let buzzer = Inside::start().await;
     // A UUIDv7 begins with the milliseconds.
     let id = |millis: i64| format!("{:08x}-{:04x}-7000-8000-000000000000", millis >> 16, millis & 0xffff);
-    let now = buzzer_shared::time::Clock::now(&buzzer_shared::time::SystemClock).as_millis();
+    let now = SystemClock.now().as_millis();
     is_problem(&buzzer.get(&format!("/v1/jobs/{}", id(now))).await, 404, "unknown-job");
     is_problem(&buzzer.get(&format!("/v1/jobs/{}", id(now - 2 * 3_600_000))).await, 410, "job-gone");
 }

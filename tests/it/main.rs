@@ -4,9 +4,11 @@
 
 mod broker;
 mod cancel;
+mod damage;
 mod document;
 mod faults;
 mod full;
+mod garbage;
 mod http;
 mod http_request;
 mod long_runs;

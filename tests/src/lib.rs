@@ -1,7 +1,8 @@
-//! What the tests stand on: a private RabbitMQ, processes of ours, a whole Buzzer inside the test, a ledger of what was
-//! promised, and ways to wait for conditions.
+//! What the tests stand on: a private RabbitMQ, a publisher without manners, processes of ours, a whole Buzzer inside the
+//! test, a ledger of what was promised, and ways to wait for conditions.
 
 pub mod client;
+pub mod foreign;
 pub mod guardian;
 pub mod inside;
 pub mod ledger;

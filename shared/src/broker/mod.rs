@@ -16,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 use crate::message::Message;
 use crate::topology::{Declaration, Route};
 
+/// Begins the type of a message whose properties cannot be read, for instance since its id is not UTF-8. No message of
+/// ours has such a type, so whoever takes it puts it aside; behind this stands the reason.
+pub const UNREADABLE: &str = "unreadable: ";
+
 /// A broker, or rather one process's line to it. It reconnects by itself, for ever.
 #[async_trait]
 pub trait Broker: fmt::Debug + Send + Sync {
@@ -35,6 +39,13 @@ pub trait Broker: fmt::Debug + Send + Sync {
     ///
     /// Does not fail: while the broker is away or the queue not there, it is tried again.
     fn subscribe(&self, subscription: Subscription) -> Subscriber;
+
+    /// Looks at what waits in a queue: at so many messages at most, and fewer when they are large. The oldest come
+    /// first, but RabbitMQ puts what somebody looked at behind what was looked at before.
+    ///
+    /// Nobody else gets them meanwhile. With [`Browsed::close`] they wait in the queue as before, but for those that
+    /// were acknowledged.
+    async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError>;
 
     /// How the line is, and whenever that changes.
     fn line(&self) -> watch::Receiver<Line>;
@@ -91,6 +102,15 @@ impl PublishError {
             Self::Unknown => false,
         }
     }
+}
+
+/// Why a queue could not be looked into.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrowseError {
+    #[error("the broker is away: {0}")]
+    Away(String),
+    #[error("there is no queue {0}")]
+    NoQueue(Arc<str>),
 }
 
 /// What to take, and how.
@@ -186,4 +206,31 @@ impl Receipt {
 /// Takes acknowledgements for one line's deliveries. Never blocks.
 pub(crate) trait Acknowledger: fmt::Debug + Send + Sync {
     fn acknowledge(&self, tag: u64);
+}
+
+/// Messages of a queue that are looked at. Dropped, they go back, if later than with [`close`](Self::close).
+#[derive(Debug)]
+pub struct Browsed {
+    /// What is acknowledged of them leaves the queue.
+    pub deliveries: Vec<Delivery>,
+    /// How many wait in the queue, with these.
+    pub waiting: usize,
+    browsing: Box<dyn Browsing>,
+}
+
+impl Browsed {
+    pub(crate) fn new(deliveries: Vec<Delivery>, waiting: usize, browsing: Box<dyn Browsing>) -> Self {
+        Self { deliveries, waiting, browsing }
+    }
+
+    /// Gives back what was not acknowledged. `Ok` means that what was acknowledged is gone from the queue.
+    pub async fn close(self) -> Result<(), BrowseError> {
+        self.browsing.close().await
+    }
+}
+
+/// Holds what is looked at, and gives it back.
+#[async_trait]
+pub(crate) trait Browsing: fmt::Debug + Send + Sync {
+    async fn close(self: Box<Self>) -> Result<(), BrowseError>;
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
-use buzzer_shared::broker::{Broker, DeclareError, Delivery, Line, PublishError, Receipts, Subscriber, Subscription};
+use buzzer_shared::broker::{
+    Broker, BrowseError, Browsed, DeclareError, Delivery, Line, PublishError, Receipts, Subscriber, Subscription,
+};
 use buzzer_shared::id::{JobId, RunId};
 use buzzer_shared::job::Priority;
 use buzzer_shared::message::{
@@ -276,6 +278,10 @@ impl Broker for Moody {
 
     fn subscribe(&self, subscription: Subscription) -> Subscriber {
         self.inner.subscribe(subscription)
+    }
+
+    async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError> {
+        self.inner.browse(queue, limit).await
     }
 
     fn line(&self) -> watch::Receiver<Line> {

@@ -5,8 +5,10 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use async_rs::Tokio;
 use futures_util::{Stream, StreamExt};
 use lapin::options::ConfirmSelectOptions;
+use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, ConnectionProperties, Event};
@@ -15,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::DEADLINE;
+use super::readable::{self, Readable};
 
 /// Seconds. RabbitMQ's own default of 60 lets a dead line go unseen for two minutes.
 const HEARTBEAT: u16 = 10;
@@ -72,35 +75,38 @@ pub(super) struct Connection {
 pub(super) type Events = std::pin::Pin<Box<dyn Stream<Item = Event> + Send>>;
 
 impl Connection {
-    /// Opens a connection that RabbitMQ's pages show as `name`. The error is a text without the password.
-    pub(super) async fn open(address: &Address, name: &str) -> Result<(Arc<Self>, Events), String> {
-        let uri = address.uri.clone().map_err(|error| format!("the broker's address cannot be read: {error}"))?;
-        let runtime = lapin::runtime::default_runtime().map_err(|error| error.to_string())?;
+    /// Opens a connection that RabbitMQ's pages show as `name`.
+    pub(super) async fn open(address: &Address, name: &str) -> Result<(Arc<Self>, Events), Unopened> {
+        let unreadable = |error| Unopened::Refused(format!("the broker's address cannot be read: {error}"));
+        let uri = address.uri.clone().map_err(unreadable)?;
         let socket = Socket::default();
-        let (ours, reactor) = (socket.clone(), runtime.clone());
+        let ours = socket.clone();
         let properties = ConnectionProperties::default().with_connection_name(name.into());
         let connect = async move |uri: AMQPUri, _| {
             let connecting = async {
                 let host = (uri.authority.host.as_str(), uri.authority.port);
                 let addresses: Vec<_> = tokio::net::lookup_host(host).await?.collect();
-                let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+                let stream = readable::Socket::connect(&Tokio::current(), addresses).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     ours.keep(plain.get_ref())?;
                 }
-                match uri.scheme {
-                    AMQPScheme::AMQP => Ok(stream),
-                    AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await,
-                }
+                let stream = match uri.scheme {
+                    AMQPScheme::AMQP => stream,
+                    AMQPScheme::AMQPS => {
+                        stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await?
+                    }
+                };
+                Ok(AsyncTcpStream::Plain(Readable::new(stream)))
             };
             let late = |_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the connect"));
             timeout(SOCKET_DEADLINE, connecting).await.unwrap_or_else(late).map_err(lapin::Error::from)
         };
-        let opening = lapin::Connection::connector(uri, runtime, connect, properties);
+        let opening = lapin::Connection::connector(uri, readable::runtime(), connect, properties);
         let inner = match timeout(DEADLINE, Box::pin(opening)).await {
-            Ok(opened) => opened.map_err(|error| shown(&error))?,
+            Ok(opened) => opened.map_err(|error| Unopened::from(&error))?,
             Err(_) => {
                 socket.shut();
-                return Err("no answer to the handshake".into());
+                return Err(Unopened::Away("no answer to the handshake".into()));
             }
         };
         let events: Events = Box::pin(inner.events_listener());
@@ -116,13 +122,14 @@ impl Connection {
 
     /// A fresh channel.
     pub(super) async fn channel(&self) -> Result<Channel, String> {
-        within(self.inner.create_channel()).await
+        within(self.inner.create_channel()).await.map_err(|failed| failed.to_string())
     }
 
     /// A fresh channel on which every publish is confirmed.
     pub(super) async fn confirm_channel(&self) -> Result<Channel, String> {
         let channel = self.channel().await?;
-        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        let confirming = within(channel.confirm_select(ConfirmSelectOptions::default())).await;
+        confirming.map_err(|failed| failed.to_string())?;
         Ok(channel)
     }
 
@@ -212,11 +219,20 @@ impl Socket {
     }
 }
 
+/// Why an operation did not succeed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Failed {
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Silent,
+    #[error("{0}")]
+    Refused(String),
+}
+
 /// What an operation said within the deadline, or why it did not.
-pub(super) async fn within<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<T, String> {
+pub(super) async fn within<T>(operation: impl Future<Output = lapin::Result<T>>) -> Result<T, Failed> {
     match timeout(DEADLINE, operation).await {
-        Ok(answer) => answer.map_err(|error| shown(&error)),
-        Err(_) => Err(format!("no answer within {} s", DEADLINE.as_secs())),
+        Ok(answer) => answer.map_err(|error| Failed::Refused(shown(&error))),
+        Err(_) => Err(Failed::Silent),
     }
 }
 
@@ -225,5 +241,73 @@ pub(super) fn shown(error: &lapin::Error) -> String {
     match error.kind() {
         lapin::ErrorKind::ProtocolError(error) => error.get_message().to_string(),
         _ => error.to_string(),
+    }
+}
+
+/// Why a connection could not be opened. Without the password.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum Unopened {
+    /// It is there and says no: that lasts until somebody changes something.
+    #[error("{0}")]
+    Refused(String),
+    #[error("{0}")]
+    Away(String),
+}
+
+impl From<&lapin::Error> for Unopened {
+    fn from(error: &lapin::Error) -> Self {
+        let words = shown(error);
+        match way_out(error, &words) {
+            Some(way_out) => Self::Refused(format!("{way_out} ({words})")),
+            None => Self::Away(words),
+        }
+    }
+}
+
+/// What to do about a broker that says no.
+fn way_out(error: &lapin::Error, words: &str) -> Option<&'static str> {
+    let lapin::ErrorKind::ProtocolError(protocol) = error.kind() else { return None };
+    match protocol.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
+            Some("wrong name or password: correct them in BUZZER_BROKER, or set the user's password on the broker")
+        }
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if words.contains("refused for user") => {
+            Some("the user may not use this vhost: give it permissions there, or correct BUZZER_BROKER")
+        }
+        AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) if words.contains("vhost") => {
+            Some("there is no such vhost: add it on the broker, or correct BUZZER_BROKER")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::AMQPError;
+
+    use super::*;
+
+    fn unopened(kind: AMQPErrorKind, words: &str) -> String {
+        let error = lapin::Error::from(lapin::ErrorKind::ProtocolError(AMQPError::new(kind, words.into())));
+        format!("{:?}", Unopened::from(&error))
+    }
+
+    #[test]
+    fn a_broker_that_says_no_is_told_with_the_way_out() {
+        let not_allowed = || AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED);
+        for (kind, words, said) in [
+            (
+                AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED),
+                "ACCESS_REFUSED - Login was refused",
+                "wrong name or password",
+            ),
+            (not_allowed(), "NOT_ALLOWED - vhost b not found", "there is no such vhost"),
+            (not_allowed(), "NOT_ALLOWED - access to vhost 'b' refused for user 'u'", "may not use this vhost"),
+        ] {
+            let told = unopened(kind, words);
+            assert!(told.starts_with("Refused") && told.contains(said) && told.contains(words), "{told}");
+        }
+        let forced = unopened(AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED), "CONNECTION_FORCED - shutdown");
+        assert!(forced.starts_with("Away"), "{forced}");
     }
 }

@@ -10,13 +10,13 @@ use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::DEADLINE;
 use super::acks::Outstanding;
 use super::backoff::Backoff;
 use super::codec::{self, short};
-use super::connection::{Connection, shown, within};
+use super::connection::{Connection, Failed, shown, within};
 use super::declare::{Declarations, close, connected, make};
 use crate::broker::{Acknowledger, Delivery, Receipt, Receipts, Subscription};
 
@@ -146,15 +146,18 @@ impl ConsumeTask {
             return Err(failure.to_string());
         }
         let prefetch = prefetch(self.subscription.receipts);
-        within(channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let limiting = within(channel.basic_qos(prefetch, BasicQosOptions::default())).await;
+        limiting.map_err(|failed| failed.to_string())?;
         // A fresh tag each time: 3.10 stumbles over one that was cancelled while deliveries were under way.
         let tag = ShortString::from(format!("buzzer-{:016x}", fastrand::u64(..)));
         let consumer = channel.basic_consume(queue, tag, BasicConsumeOptions::default(), FieldTable::default());
         let consumer = within(consumer).await;
-        if consumer.as_ref().is_err_and(|reason| reason.starts_with("NOT_FOUND")) {
-            self.declarations.is_missing();
+        match &consumer {
+            Err(Failed::Silent) => self.declarations.nothing_taken(&self.subscription.queue),
+            Err(Failed::Refused(reason)) if reason.starts_with("NOT_FOUND") => self.declarations.is_missing(),
+            _ => {}
         }
-        consumer
+        consumer.map_err(|failed| failed.to_string())
     }
 
     fn tell_once(&self, reason: &str, told: &mut Option<String>) {
@@ -228,6 +231,7 @@ impl<'a> Attached<'a> {
                     None => return Left::Lost("the broker ended the subscription".into()),
                 },
                 _ = look.tick(), if !stopping => {
+                    self.declare_again().await;
                     if self.is_forgotten().await {
                         return Left::Lost("the queue has messages, and the broker sends none".into());
                     }
@@ -236,6 +240,24 @@ impl<'a> Attached<'a> {
             if ended && held.is_none() {
                 return self.linger().await;
             }
+        }
+    }
+
+    /// Makes what the subscription declares once more: somebody may have deleted the exchange that it is bound to, and
+    /// nothing tells.
+    async fn declare_again(&self) {
+        let declare = &self.task.subscription.declare;
+        if declare.is_empty() {
+            return;
+        }
+        let declaring = async {
+            let channel = self.connection.channel().await.ok()?;
+            let (_, failure) = make(&channel, declare).await;
+            close(channel).await;
+            failure
+        };
+        if let Ok(Some(reason)) = timeout(ASK_DEADLINE, declaring).await {
+            debug!(queue = %self.task.subscription.queue, %reason, "what a subscription needs could not be made again");
         }
     }
 
@@ -264,7 +286,7 @@ impl<'a> Attached<'a> {
     /// The broker's answer to a cancel. Acknowledgements wait meanwhile, which is a round trip.
     async fn cancel(&self, canceled: impl Future<Output = lapin::Result<()>>) -> Option<Result<(), String>> {
         tokio::select! {
-            answer = within(canceled) => Some(answer),
+            answer = within(canceled) => Some(answer.map_err(|failed| failed.to_string())),
             () = self.task.gone.cancelled() => None,
         }
     }
@@ -343,7 +365,7 @@ async fn room(deliveries: Option<&mpsc::Sender<Delivery>>) {
 
 /// Takes the acknowledgements of one channel's deliveries. Bounded by the prefetch; deaf once the channel is gone.
 #[derive(Debug)]
-struct ChannelAcknowledger(mpsc::UnboundedSender<u64>);
+pub(super) struct ChannelAcknowledger(pub(super) mpsc::UnboundedSender<u64>);
 
 impl Acknowledger for ChannelAcknowledger {
     fn acknowledge(&self, tag: u64) {

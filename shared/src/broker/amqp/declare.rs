@@ -21,6 +21,9 @@ use crate::topology::{Argument, Declaration, ExchangeType, Queue, QueueType};
 
 /// Everything is made again at most so often when something seems to be missing.
 const REPAIR_PAUSE: Duration = Duration::from_secs(2);
+/// How often all is looked at, whether it is there. What this process does not use itself would never be missed: the
+/// exchange that workers publish to, for instance.
+const LOOK: Duration = Duration::from_secs(15);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A queue that was deleted is made again only after so long. RabbitMQ tells a consumer some 30 ms after the deletion;
@@ -37,6 +40,9 @@ pub(super) struct Declarations {
     /// What was refused and told already.
     told: Mutex<HashSet<String>>,
     missing: Notify,
+    /// Queues that did not answer, to be looked at by [`stuck`](super::stuck).
+    silent: Mutex<HashSet<Arc<str>>>,
+    falls_silent: Notify,
 }
 
 impl Declarations {
@@ -63,7 +69,34 @@ impl Declarations {
         }
     }
 
-    /// Makes everything again whenever something is missing.
+    /// Messages to these queues of ours are not confirmed, though the broker is there.
+    pub(super) fn nothing_confirmed(&self, exchange: &str, key: &str) {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        queues_behind(&remembered, exchange, key).into_iter().for_each(|queue| self.note_silence(queue));
+    }
+
+    /// This queue does not answer who wants to take from it. If it is not ours, its owner notices too.
+    pub(super) fn nothing_taken(&self, queue: &str) {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        quorum_queues(&remembered).filter(|own| own.as_ref() == queue).for_each(|queue| self.note_silence(queue));
+    }
+
+    fn note_silence(&self, queue: &Arc<str>) {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(queue));
+        self.falls_silent.notify_one();
+    }
+
+    /// Waits until there are queues that did not answer.
+    pub(super) async fn fell_silent(&self) {
+        self.falls_silent.notified().await;
+    }
+
+    /// The queues that did not answer since this was last asked.
+    pub(super) fn take_silent(&self) -> HashSet<Arc<str>> {
+        std::mem::take(&mut self.silent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Makes everything again whenever something is missing, and looks now and then whether it is.
     pub(super) async fn repair(
         self: Arc<Self>,
         mut current: watch::Receiver<Option<Arc<Connection>>>,
@@ -71,7 +104,14 @@ impl Declarations {
     ) {
         let repairing = async {
             loop {
-                self.missing.notified().await;
+                if timeout(LOOK, self.missing.notified()).await.is_err() {
+                    let connection = current.borrow().clone();
+                    // Without a connection all is made anyway, when it is back.
+                    let Some(connection) = connection else { continue };
+                    if !self.is_whole(&connection).await {
+                        self.is_missing();
+                    }
+                }
                 self.mourn().await;
                 let Some(connection) = connected(&mut current).await else { return };
                 if let Err(reason) = self.make_all(&connection).await {
@@ -83,6 +123,16 @@ impl Declarations {
         closed.run_until_cancelled(repairing).await;
     }
 
+    /// Whether all that is remembered is there, as far as the broker answers. Does not make a queue that is not there:
+    /// it may have been deleted this moment.
+    async fn is_whole(&self, connection: &Connection) -> bool {
+        let all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Ok(channel) = connection.channel().await else { return true };
+        let (_, failure) = make_each(&channel, &all, Queues::Expect).await;
+        close(channel).await;
+        !matches!(failure, Some(Failure::Refused(_)))
+    }
+
     /// Makes everything remembered. What is refused is told once and does not stop the rest.
     ///
     /// # Errors
@@ -90,6 +140,7 @@ impl Declarations {
     pub(super) async fn make_all(&self, connection: &Connection) -> Result<(), String> {
         let all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut rest = all.as_slice();
+        let mut refused = false;
         while !rest.is_empty() {
             let channel = connection.channel().await?;
             let (done, failure) = make(&channel, rest).await;
@@ -98,11 +149,18 @@ impl Declarations {
                 None => {}
                 Some(failure) if !connection.is_open() && !failure.is_final() => return Err(failure.to_string()),
                 Some(failure) => {
+                    refused = true;
                     self.tell_once(&failure, rest.first());
                     rest = rest.get(1..).unwrap_or_default();
                 }
             }
             close(channel).await;
+        }
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        if refused {
+            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
+        } else if !told.is_empty() {
+            info!("RabbitMQ has declared what it refused before");
         }
         Ok(())
     }
@@ -111,6 +169,7 @@ impl Declarations {
         let what = declaration.map(name).unwrap_or_default();
         let reason = failure.to_string();
         let text = format!("{what}: {reason}");
+        // This is tried again with each look.
         if self.told.lock().unwrap_or_else(PoisonError::into_inner).insert(text) {
             warn!(what, reason, "RabbitMQ did not declare this; going on without");
         }
@@ -165,8 +224,12 @@ impl Failure {
 /// Makes these on this channel, in order, up to the first that fails; says how many were made. A channel on which
 /// one failed is dead.
 pub(super) async fn make(channel: &Channel, declarations: &[Declaration]) -> (usize, Option<Failure>) {
+    make_each(channel, declarations, Queues::Make).await
+}
+
+async fn make_each(channel: &Channel, declarations: &[Declaration], queues: Queues) -> (usize, Option<Failure>) {
     for (done, declaration) in declarations.iter().enumerate() {
-        let failure = match timeout(DEADLINE, make_one(channel, declaration)).await {
+        let failure = match timeout(DEADLINE, make_one(channel, declaration, queues)).await {
             Ok(Ok(())) => continue,
             Ok(Err(failure)) => failure,
             Err(_) => Failure::Silent,
@@ -176,7 +239,14 @@ pub(super) async fn make(channel: &Channel, declarations: &[Declaration]) -> (us
     (declarations.len(), None)
 }
 
-async fn make_one(channel: &Channel, declaration: &Declaration) -> Result<(), Failure> {
+/// Whether a queue that is not there is made.
+#[derive(Debug, Clone, Copy)]
+enum Queues {
+    Make,
+    Expect,
+}
+
+async fn make_one(channel: &Channel, declaration: &Declaration, queues: Queues) -> Result<(), Failure> {
     let name = |text: &str| short("a name", text).map_err(|error| Failure::Refused(error.to_string()));
     let made = match declaration {
         Declaration::Exchange { name: exchange, r#type } => {
@@ -188,8 +258,11 @@ async fn make_one(channel: &Channel, declaration: &Declaration) -> Result<(), Fa
             channel.exchange_declare(name(exchange)?, kind, options, FieldTable::default()).await
         }
         Declaration::Queue(queue) => {
-            let made = channel.queue_declare(name(&queue.name)?, options(queue.r#type), arguments(queue)).await;
-            made.map(|_| ())
+            let (options, arguments) = match queues {
+                Queues::Make => (options(queue.r#type), arguments(queue)),
+                Queues::Expect => (options(queue.r#type).passive(), FieldTable::default()),
+            };
+            channel.queue_declare(name(&queue.name)?, options, arguments).await.map(|_| ())
         }
         Declaration::Binding { queue, exchange, key } => {
             let (queue, exchange, key) = (name(queue)?, name(exchange)?, name(key)?);
@@ -197,6 +270,28 @@ async fn make_one(channel: &Channel, declaration: &Declaration) -> Result<(), Fa
         }
     };
     made.map_err(|error| failure(&error, declaration))
+}
+
+fn quorum_queues(declarations: &[Declaration]) -> impl Iterator<Item = &Arc<str>> {
+    declarations.iter().filter_map(|declaration| match declaration {
+        Declaration::Queue(queue) if queue.r#type == QueueType::Quorum => Some(&queue.name),
+        _ => None,
+    })
+}
+
+/// The quorum queues that a message with this exchange and key goes to.
+fn queues_behind<'a>(declarations: &'a [Declaration], exchange: &str, key: &str) -> Vec<&'a Arc<str>> {
+    let fanout = Declaration::Exchange { name: exchange.into(), r#type: ExchangeType::Fanout };
+    let to_all = declarations.contains(&fanout);
+    let bound = |queue: &&Arc<str>| {
+        declarations.iter().any(|declaration| match declaration {
+            Declaration::Binding { queue: own, exchange: from, key: with } => {
+                own == *queue && from.as_ref() == exchange && (to_all || with.as_ref() == key)
+            }
+            _ => false,
+        })
+    };
+    quorum_queues(declarations).filter(bound).collect()
 }
 
 fn options(r#type: QueueType) -> QueueDeclareOptions {
@@ -249,5 +344,27 @@ pub(super) async fn close(channel: Channel) {
     if channel.status().connected() {
         // A channel that does not close goes with its connection.
         let _ = timeout(CLOSE_DEADLINE, channel.close(200, "OK".into())).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Topology;
+
+    #[test]
+    fn the_queues_behind_a_route_are_those_bound_to_it() {
+        let topology = Topology::new("b");
+        let all = [topology.fixed(), topology.requests(&"echo".parse().unwrap())].concat();
+        let behind = |exchange: &str, key: &str| {
+            queues_behind(&all, exchange, key).into_iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(behind("b.requests", "echo"), ["b.requests.echo.v1"]);
+        assert_eq!(behind("b.replies", "outcome"), ["b.replies.v1"]);
+        // A fanout exchange does not look at the key.
+        assert_eq!(behind("b.parking", "whatever"), ["b.parking.v1"]);
+        // A classic queue does not get stuck.
+        assert!(behind("b.replies", "pulse").is_empty());
+        assert!(behind("b.requests", "unknown").is_empty());
     }
 }

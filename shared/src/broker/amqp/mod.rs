@@ -2,16 +2,20 @@
 //!
 //! Two connections, each kept up by a [`supervisor`]: one on which a [`publisher`] publishes and things are
 //! [`declare`]d, one on which each subscription has a [`consumer`]. What is decided without the wire is apart:
-//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`].
+//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`]. What comes from
+//! the broker passes [`readable`] first.
 
 mod acks;
 mod backoff;
+mod browse;
 mod codec;
 mod confirms;
 mod connection;
 mod consumer;
 mod declare;
 mod publisher;
+mod readable;
+mod stuck;
 mod supervisor;
 
 use std::sync::Arc;
@@ -27,8 +31,9 @@ use self::connection::{Address, Connection};
 use self::consumer::ConsumeTask;
 use self::declare::Declarations;
 use self::publisher::Publisher;
+use self::stuck::Healer;
 use self::supervisor::{Board, Role, Supervisor};
-use crate::broker::{Broker, DeclareError, Line, PublishError, Subscriber, Subscription};
+use crate::broker::{Broker, BrowseError, Browsed, DeclareError, Line, PublishError, Subscriber, Subscription};
 use crate::message::Message;
 use crate::topology::{Declaration, Route};
 
@@ -39,6 +44,9 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 /// One process's line to a RabbitMQ.
 #[derive(Debug)]
 pub struct AmqpBroker {
+    address: Address,
+    /// The process's, as RabbitMQ shows it.
+    name: String,
     board: Board,
     publisher: Publisher,
     declarations: Arc<Declarations>,
@@ -77,10 +85,19 @@ impl AmqpBroker {
         let publishing = supervise(Role::Publish, Some(Arc::clone(&declarations)));
         let consuming = supervise(Role::Consume, None);
         keepers.spawn(Arc::clone(&declarations).repair(publishing.clone(), closed.clone()));
+        let healer = Healer {
+            declarations: Arc::clone(&declarations),
+            address: address.clone(),
+            name: name.to_owned(),
+            closed: closed.clone(),
+        };
+        keepers.spawn(healer.run());
         let (publisher, task) = Publisher::new(publishing.clone(), Arc::clone(&declarations), closing.clone());
         users.spawn(task.run());
         let _guards = [closing.clone().drop_guard(), closed.clone().drop_guard()];
         Arc::new(Self {
+            address,
+            name: name.to_owned(),
             board,
             publisher,
             declarations,
@@ -139,6 +156,13 @@ impl Broker for AmqpBroker {
         };
         self.users.spawn(task.run());
         Subscriber::new(deliveries, is_attached, stop, gone)
+    }
+
+    async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError> {
+        if self.closing.is_cancelled() {
+            return Err(BrowseError::Away("the line was closed".into()));
+        }
+        Box::pin(browse::browse(&self.address, &format!("{} browse", self.name), &queue, limit)).await
     }
 
     fn line(&self) -> watch::Receiver<Line> {

@@ -263,7 +263,7 @@ impl ChannelLife {
                     }
                 }
                 _ = look.tick() => {
-                    if let Some(reason) = self.look(blocked.borrow().is_some()) {
+                    if let Some(reason) = self.look(&task.declarations, blocked.borrow().is_some()) {
                         connection.give_up(&reason);
                         break;
                     }
@@ -335,7 +335,7 @@ impl ChannelLife {
     }
 
     /// Gives up on what is overdue. Says why the connection is of no use, if it is of none.
-    fn look(&mut self, blocked: bool) -> Option<String> {
+    fn look(&mut self, declarations: &Declarations, blocked: bool) -> Option<String> {
         let now = Instant::now();
         let overdue = self.confirms.give_up_while(|waiting| now.duration_since(waiting.sent_at) >= DEADLINE);
         let silent = overdue.iter().any(|(_, waiting)| waiting.sent_at >= self.last_confirm);
@@ -344,11 +344,14 @@ impl ChannelLife {
             warn!(
                 routes = routes.into_iter().take(ROUTES_TOLD).collect::<Vec<_>>().join(" "),
                 messages = overdue.len(),
-                "RabbitMQ confirms nothing to these routes. If that lasts, a queue of theirs may have been damaged in a \
-                 crash of the broker: delete it"
+                "RabbitMQ confirms nothing to these routes; if a queue of theirs is stuck, the API makes it again"
             );
         }
-        for (_, waiting) in overdue {
+        for (to, waiting) in overdue {
+            // A broker under an alarm confirms nothing to anybody.
+            if !blocked {
+                declarations.nothing_confirmed(&to.exchange, &to.key);
+            }
             waiting.tell(Err(PublishError::Unknown));
         }
         // A blocked broker answers once the alarm is over; a new connection to it would be blocked as well.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::backoff::Backoff;
-use super::connection::{Address, Connection};
+use super::connection::{Address, Connection, Unopened};
 use super::declare::Declarations;
 use crate::broker::Line;
 
@@ -82,7 +82,11 @@ impl Supervisor {
         };
         let (connection, events) = match opened {
             Ok(opened) => opened,
-            Err(reason) => return reason,
+            Err(Unopened::Refused(reason)) => {
+                self.board.refused(&reason);
+                return reason;
+            }
+            Err(Unopened::Away(reason)) => return reason,
         };
         if let Some(declarations) = &self.declarations
             && let Err(reason) = declarations.make_all(&connection).await
@@ -124,12 +128,14 @@ struct Roles {
     consume: Line,
     /// When it last went down, if it is down and that was told.
     down_since: Option<Instant>,
+    /// Why the broker does not let us in, as far as that was told.
+    refused: Option<String>,
 }
 
 impl Board {
     pub(super) fn new(address: &Address, closed: CancellationToken) -> Self {
         let connecting = || Line::Away("connecting".into());
-        let roles = Roles { publish: connecting(), consume: connecting(), down_since: None };
+        let roles = Roles { publish: connecting(), consume: connecting(), down_since: None, refused: None };
         Self(Arc::new(BoardState {
             address: address.to_string(),
             line: watch::Sender::new(connecting()),
@@ -140,6 +146,18 @@ impl Board {
 
     pub(super) fn line(&self) -> watch::Receiver<Line> {
         self.0.line.subscribe()
+    }
+
+    /// Logs that the broker is there and says no, once for each reason: other than an outage, that does not pass by
+    /// itself.
+    pub(super) fn refused(&self, reason: &str) {
+        let mut roles = self.0.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.0.closed.is_cancelled() || roles.refused.as_deref() == Some(reason) {
+            return;
+        }
+        roles.refused = Some(reason.into());
+        roles.down_since.get_or_insert_with(Instant::now);
+        warn!(broker.address = %self.0.address, reason, "RabbitMQ does not let us in; trying again until it does");
     }
 
     /// Notes how the connection of one role is, and logs when that changes the whole.
@@ -163,6 +181,9 @@ impl Board {
     /// One line when it goes down and one when it is back, not one per try.
     fn log(&self, roles: &mut Roles, whole: &Line) {
         let before = self.0.line.borrow().clone();
+        if !matches!(whole, Line::Away(_)) {
+            roles.refused = None;
+        }
         let address = &self.0.address;
         match (&before, whole) {
             (_, Line::Away(reason)) if roles.down_since.is_none() && reason != CONNECTING => {

@@ -4,6 +4,7 @@
 //! it can run on a broker that others use; RabbitMQ deletes the queues when they have been idle for two minutes.
 //! A promise that is broken panics, and says in which case.
 
+mod browsing;
 mod handing_over;
 mod queues;
 mod taking;
@@ -30,7 +31,7 @@ pub struct Capabilities {
 
 /// Runs every case, each on a line of its own that `connect` opens.
 pub async fn exercise_all(connect: impl AsyncFn() -> Arc<dyn Broker>, capabilities: &Capabilities) {
-    for &(name, case) in handing_over::CASES.iter().chain(taking::CASES).chain(queues::CASES) {
+    for &(name, case) in CASES.into_iter().flatten() {
         let started = Instant::now();
         let bench = Bench::open(name, connect().await, capabilities.clone()).await;
         let broker = Arc::clone(&bench.broker);
@@ -39,6 +40,8 @@ pub async fn exercise_all(connect: impl AsyncFn() -> Arc<dyn Broker>, capabiliti
         println!("{name}: {:?}", started.elapsed());
     }
 }
+
+const CASES: [&[Case]; 4] = [handing_over::CASES, taking::CASES, queues::CASES, browsing::CASES];
 
 /// A promise, and its proof.
 type Case = (&'static str, fn(Bench) -> Pin<Box<dyn Future<Output = ()> + Send>>);

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::consumer::Consumer;
 use self::state::{Id, State};
-use super::{Acknowledger, Broker, DeclareError, Delivery, Line, PublishError, Receipts, Subscriber, Subscription};
+use super::{
+    Acknowledger, Broker, BrowseError, Browsed, Browsing, DeclareError, Delivery, Line, PublishError, Receipts,
+    Subscriber, Subscription,
+};
 use crate::message::Message;
 use crate::time::{Clock, Time};
 use crate::topology::{Declaration, Route};
@@ -121,6 +124,32 @@ impl Broker for EmbeddedBroker {
         subscriber
     }
 
+    async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError> {
+        if self.closed.is_cancelled() {
+            return Err(BrowseError::Away("the line was closed".into()));
+        }
+        let receipts = Receipts::Manual { prefetch: limit.max(1) };
+        let (sender, mut taken) = mpsc::channel(limit.max(1).into());
+        let now = self.shared.now();
+        let mut state = self.shared.lock();
+        if state.ready(&queue).is_none() {
+            return Err(BrowseError::NoQueue(queue));
+        }
+        let id = state.new_id();
+        let acknowledger =
+            Arc::new(Acknowledgements { shared: Arc::clone(&self.shared), queue: Arc::clone(&queue), consumer: id });
+        let subscription = Subscription { queue: Arc::clone(&queue), declare: Vec::new(), receipts };
+        let attached = watch::Sender::new(false);
+        state.subscribe(Consumer::new(id, self.id, subscription, acknowledger, sender, attached, Arc::default()), now);
+        // It has all that it will get: nothing comes after what it acknowledges.
+        state.stop(id);
+        let behind = state.ready(&queue).unwrap_or(0);
+        drop(state);
+        let deliveries: Vec<_> = std::iter::from_fn(|| taken.try_recv().ok()).collect();
+        let waiting = deliveries.len() + behind;
+        Ok(Browsed::new(deliveries, waiting, Box::new(Looking { shared: Arc::clone(&self.shared), id })))
+    }
+
     fn line(&self) -> watch::Receiver<Line> {
         self.line.subscribe()
     }
@@ -165,6 +194,32 @@ impl Acknowledger for Acknowledgements {
 impl fmt::Debug for Acknowledgements {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acknowledgements").field("queue", &self.queue).finish_non_exhaustive()
+    }
+}
+
+/// Somebody looks into a queue. Dropped, it gives back what was not acknowledged.
+struct Looking {
+    shared: Arc<Shared>,
+    id: Id,
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        let now = self.shared.now();
+        self.shared.lock().leave(self.id, now);
+    }
+}
+
+#[async_trait]
+impl Browsing for Looking {
+    async fn close(self: Box<Self>) -> Result<(), BrowseError> {
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Looking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Looking").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -177,6 +177,10 @@ impl Queue {
         std::mem::take(&mut self.dead)
     }
 
+    pub(super) fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// How many wait, and how many of them expire.
     #[cfg(test)]
     pub(super) fn lengths(&self) -> (usize, usize) {

@@ -119,6 +119,11 @@ impl State {
         self.remove_queues_of(line);
     }
 
+    /// How many messages wait in a queue for somebody to take them, if there is such a queue.
+    pub(super) fn ready(&self, queue: &str) -> Option<usize> {
+        self.queues.get(queue).map(Queue::ready)
+    }
+
     #[cfg(test)]
     pub(super) fn lengths(&self, queue: &str) -> (usize, usize) {
         self.queues[queue].lengths()
