@@ -165,7 +165,7 @@ impl Executor {
             let charged = alone.as_ref().is_none_or(|alone| alone.undisturbed);
             let started = Started { run: request.run, worker: self.worker, at, charged };
             self.outcomes.say_started(&started).await?;
-            hold.acknowledge_early();
+            hold.acknowledge_early().await;
         }
         Ok(Start { at, told, seat, alone })
     }

@@ -136,11 +136,12 @@ impl Hold {
         &self.cancellation
     }
 
-    /// The run is about to begin: acknowledges its latest delivery. It is held on, and lives on the beats.
-    pub(crate) fn acknowledge_early(&self) {
+    /// The run is about to begin: acknowledges its latest delivery, and waits until the broker has that. A crash before
+    /// would bring the request to the next worker, and with it the crash. It is held on, and lives on the beats.
+    pub(crate) async fn acknowledge_early(&self) {
         let receipt = self.held.lock().live.get_mut(&self.run).and_then(|live| live.receipt.take());
         if let Some(receipt) = receipt {
-            receipt.acknowledge();
+            receipt.acknowledge_for_good().await;
         }
     }
 

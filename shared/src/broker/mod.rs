@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -201,11 +202,21 @@ impl Receipt {
     pub fn acknowledge(self) {
         self.acknowledger.acknowledge(self.tag);
     }
+
+    /// The same, and ends once the broker has it: from then on it will not deliver the message again. Ends without that
+    /// when the line is gone, or the broker says nothing for the time of one operation.
+    pub async fn acknowledge_for_good(self) {
+        self.acknowledger.acknowledge(self.tag);
+        self.acknowledger.settled().await;
+    }
 }
 
 /// Takes acknowledgements for one line's deliveries. Never blocks.
 pub(crate) trait Acknowledger: fmt::Debug + Send + Sync {
     fn acknowledge(&self, tag: u64);
+
+    /// Ends once the broker has taken what was acknowledged so far, or never will.
+    fn settled(&self) -> BoxFuture<'static, ()>;
 }
 
 /// Messages of a queue that are looked at. Dropped, they go back, if later than with [`close`](Self::close).

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::DEADLINE;
 use super::codec::{self, short};
 use super::connection::{Address, Connection, Failed, within};
-use super::consumer::ChannelAcknowledger;
+use super::consumer::{ChannelAcknowledger, Said};
 use crate::broker::{Acknowledger, BrowseError, Browsed, Browsing, Delivery, Receipt};
 
 /// No more is looked at once the bodies have so many bytes: it is all in memory.
@@ -83,14 +83,16 @@ impl Drop for Line {
 struct Open {
     line: Line,
     channel: Channel,
-    acknowledged: mpsc::UnboundedReceiver<u64>,
+    acknowledged: mpsc::UnboundedReceiver<Said>,
 }
 
 #[async_trait]
 impl Browsing for Open {
     async fn close(mut self: Box<Self>) -> Result<(), BrowseError> {
         let away = |failed: Failed| BrowseError::Away(failed.to_string());
-        while let Ok(tag) = self.acknowledged.try_recv() {
+        while let Ok(said) = self.acknowledged.try_recv() {
+            // Whoever waits for all to be settled is told by the end of this.
+            let Said::Acknowledged(tag) = said else { continue };
             within(self.channel.basic_ack(tag, BasicAckOptions::default())).await.map_err(away)?;
         }
         // The broker answers this once it has dealt with all that came before.

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt, StreamExt};
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -185,7 +186,7 @@ struct Attached<'a> {
     starving: bool,
     outstanding: Outstanding,
     acknowledger: Arc<ChannelAcknowledger>,
-    acknowledged: mpsc::UnboundedReceiver<u64>,
+    acknowledged: mpsc::UnboundedReceiver<Said>,
 }
 
 impl<'a> Attached<'a> {
@@ -199,7 +200,7 @@ impl<'a> Attached<'a> {
     async fn run(mut self, mut consumer: Consumer) -> Left {
         let tag = consumer.tag();
         let mut look = tokio::time::interval(LOOK);
-        let mut tags = Vec::with_capacity(ACK_BATCH);
+        let mut acks = Vec::with_capacity(ACK_BATCH);
         // Taken from the channel, with no room for it yet.
         let mut held: Option<Delivery> = None;
         let (mut stopping, mut ended) = (false, false);
@@ -208,9 +209,9 @@ impl<'a> Attached<'a> {
                 biased;
                 () = self.task.gone.cancelled() => return self.leave(),
                 () = self.task.closing.cancelled() => return self.leave(),
-                count = self.acknowledged.recv_many(&mut tags, ACK_BATCH) => {
+                count = self.acknowledged.recv_many(&mut acks, ACK_BATCH) => {
                     if count > 0 {
-                        self.send_acks(&mut tags);
+                        self.settle(&mut acks).await;
                     }
                 }
                 () = self.task.stop.cancelled(), if !stopping => {
@@ -294,16 +295,16 @@ impl<'a> Attached<'a> {
     /// After a stop: nothing more comes, but acknowledgements go out as long as somebody has the subscriber.
     async fn linger(mut self) -> Left {
         self.task.deliveries = None;
-        let mut tags = Vec::with_capacity(ACK_BATCH);
+        let mut acks = Vec::with_capacity(ACK_BATCH);
         let mut look = tokio::time::interval(DEADLINE);
         loop {
             tokio::select! {
                 biased;
                 () = self.task.gone.cancelled() => return self.leave(),
                 () = self.task.closing.cancelled() => return self.leave(),
-                count = self.acknowledged.recv_many(&mut tags, ACK_BATCH) => {
+                count = self.acknowledged.recv_many(&mut acks, ACK_BATCH) => {
                     if count > 0 {
-                        self.send_acks(&mut tags);
+                        self.settle(&mut acks).await;
                     }
                 }
                 _ = look.tick() => if !self.channel.status().connected() {
@@ -315,8 +316,8 @@ impl<'a> Attached<'a> {
 
     /// Sends what was acknowledged before the end. The channel is closed next, behind these frames.
     fn leave(&mut self) -> Left {
-        let mut tags: Vec<u64> = std::iter::from_fn(|| self.acknowledged.try_recv().ok()).collect();
-        self.send_acks(&mut tags);
+        let mut acks: Vec<_> = std::iter::from_fn(|| self.acknowledged.try_recv().ok()).collect();
+        self.send_acks(&mut acks);
         Left::Done
     }
 
@@ -344,14 +345,41 @@ impl<'a> Attached<'a> {
         }
     }
 
-    fn send_acks(&mut self, tags: &mut Vec<u64>) {
-        for ack in self.outstanding.acknowledge(tags) {
+    /// Sends acknowledgements, and tells whoever waits for it that the broker has them. RabbitMQ confirms none of them, but
+    /// takes what comes on a channel in its order: once it answers something else, it has taken them.
+    async fn settle(&mut self, acks: &mut Vec<Said>) {
+        let waiting = self.send_acks(acks);
+        if waiting.is_empty() {
+            return;
+        }
+        let prefetch = prefetch(self.task.subscription.receipts);
+        let answer = within(self.channel.basic_qos(prefetch, BasicQosOptions::default()));
+        tokio::select! {
+            // When it fails the line is gone, and nobody will know.
+            _ = answer => {}
+            () = self.task.gone.cancelled() => {}
+        }
+        for waiting in waiting {
+            let _gone = waiting.send(());
+        }
+    }
+
+    /// Sends acknowledgements. Returns who waits until the broker has them.
+    fn send_acks(&mut self, acks: &mut Vec<Said>) -> Vec<oneshot::Sender<()>> {
+        let (mut tags, mut waiting) = (Vec::with_capacity(acks.len()), Vec::new());
+        for ack in acks.drain(..) {
+            match ack {
+                Said::Acknowledged(tag) => tags.push(tag),
+                Said::Settle(sender) => waiting.push(sender),
+            }
+        }
+        for ack in self.outstanding.acknowledge(&tags) {
             let options = BasicAckOptions { multiple: ack.multiple };
             // One poll puts the frame into lapin's line; that it was written is not worth waiting for. When the
             // channel is gone, so are its deliveries, and the stream says so.
             let _ = self.channel.basic_ack(ack.tag, options).now_or_never();
         }
-        tags.clear();
+        waiting
     }
 }
 
@@ -363,14 +391,32 @@ async fn room(deliveries: Option<&mpsc::Sender<Delivery>>) {
     }
 }
 
-/// Takes the acknowledgements of one channel's deliveries. Bounded by the prefetch; deaf once the channel is gone.
+/// What a taker says about the deliveries of one channel.
 #[derive(Debug)]
-pub(super) struct ChannelAcknowledger(pub(super) mpsc::UnboundedSender<u64>);
+pub(super) enum Said {
+    Acknowledged(u64),
+    /// To be told once the broker has taken all that was acknowledged before.
+    Settle(oneshot::Sender<()>),
+}
+
+/// Takes what is said about one channel's deliveries. Bounded by the prefetch; deaf once the channel is gone.
+#[derive(Debug)]
+pub(super) struct ChannelAcknowledger(pub(super) mpsc::UnboundedSender<Said>);
 
 impl Acknowledger for ChannelAcknowledger {
     fn acknowledge(&self, tag: u64) {
         // The channel is gone: the message comes again.
-        let _ = self.0.send(tag);
+        let _ = self.0.send(Said::Acknowledged(tag));
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        let (settle, settled) = oneshot::channel();
+        let sent = self.0.send(Said::Settle(settle));
+        Box::pin(async move {
+            if sent.is_ok() {
+                let _ = timeout(DEADLINE, settled).await;
+            }
+        })
     }
 }
 
@@ -380,4 +426,8 @@ struct Acknowledged;
 
 impl Acknowledger for Acknowledged {
     fn acknowledge(&self, _: u64) {}
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        Box::pin(ready(()))
+    }
 }

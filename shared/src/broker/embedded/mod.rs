@@ -12,6 +12,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use futures_util::future::{BoxFuture, ready};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -188,6 +189,10 @@ impl Acknowledger for Acknowledgements {
     fn acknowledge(&self, tag: u64) {
         let now = self.shared.now();
         self.shared.lock().acknowledge(&self.queue, self.consumer, tag, now);
+    }
+
+    fn settled(&self) -> BoxFuture<'static, ()> {
+        Box::pin(ready(()))
     }
 }
 
