@@ -15,10 +15,8 @@ const DEATHS_MAX: usize = POISON * 6;
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_poison_ends_and_its_bystanders_succeed() {
     let outside = Outside::on(RabbitNode::shared().await);
-    let api = outside
-        .api(&[("BUZZER_LOG", "buzzer_api=debug"), ("BUZZER_CLAIM_LEASE", "10s"), ("BUZZER_RUN_LEASE", "4s")])
-        .await;
-    let settings = [("BUZZER_LOG", "buzzer_worker=debug"), ("BUZZER_BEAT", "500ms"), ("BUZZER_SLOTS", "32")];
+    let api = outside.api(&[("BUZZER_CLAIM_LEASE", "10s"), ("BUZZER_RUN_LEASE", "4s")]).await;
+    let settings = [("BUZZER_BEAT", "500ms"), ("BUZZER_SLOTS", "32")];
     let workers = [0, 1].map(|_| Undying::keep(outside.worker(&settings)));
     let deaths = || workers.iter().map(Undying::deaths).sum::<usize>();
     api.knows("demo.crash").await;

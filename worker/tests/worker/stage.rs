@@ -146,6 +146,14 @@ impl Stage {
         }
     }
 
+    /// The next reply, if it is an outcome.
+    pub(crate) async fn outcome_or_start(&mut self) -> Option<Outcome> {
+        match Reply::read(&next(&mut self.outcomes).await.message).unwrap() {
+            Reply::Started(_) => None,
+            Reply::Outcome(outcome) => Some(outcome),
+        }
+    }
+
     /// The outcomes that are here now, without waiting for more.
     pub(crate) fn outcomes_here(&mut self) -> Vec<Outcome> {
         std::iter::from_fn(|| self.outcomes.try_next())
@@ -194,7 +202,7 @@ impl Stage {
 
     /// Waits until the worker holds so many requests.
     pub(crate) async fn holds(&mut self, count: usize) {
-        while self.beat().await.held.len() != count {}
+        within(async { while self.beat().await.held.len() != count {} }).await;
     }
 
     /// The next request of a kind that no worker has taken, and how often it was delivered before.
@@ -204,6 +212,35 @@ impl Stage {
         let mut taken = self.broker.subscribe(Subscription { queue, declare: Vec::new(), receipts });
         let delivery = next(&mut taken).await;
         (Request::read(&delivery.message).unwrap().run, delivery.redeliveries)
+    }
+
+    /// Waits until the broker has said no to so many replies.
+    pub(crate) async fn refused(&self, count: usize) {
+        within(async {
+            while self.line.refused() < count {
+                tokio::time::advance(Duration::from_millis(100)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Moves the paused clock until `step` has come to something.
+    pub(crate) async fn while_time_goes_on<T>(&mut self, step: impl AsyncFnOnce(&mut Self) -> T) -> T {
+        let clock = async {
+            loop {
+                tokio::time::advance(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = step(self) => done,
+            never = clock => never,
+        }
+    }
+
+    /// What the broker sees of a worker that is killed: its line goes, and all that it has not acknowledged comes back.
+    pub(crate) async fn crash(&mut self) {
+        self.line.close().await;
     }
 
     /// Waits until the worker has ended by itself, and tells how.
