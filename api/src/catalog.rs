@@ -1,6 +1,6 @@
 //! What is known about kinds and workers, in memory, as the store last had it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -13,6 +13,9 @@ use crate::store::{KnownKind, KnownWorker, Store, StoreError};
 
 /// A worker that was silent for so long, three beats, counts as gone.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s at
+/// most, and a claim is 30 s unless the operator says otherwise.
+const LOST: std::ops::Range<Duration> = Duration::from_millis(7_500)..Duration::from_secs(60);
 /// More errors of one input than that help nobody.
 const ERRORS_MAX: usize = 20;
 
@@ -31,6 +34,7 @@ struct Inner {
 struct Snapshot {
     kinds: BTreeMap<Kind, Arc<Entry>>,
     workers: Vec<KnownWorker>,
+    bereft: HashSet<Kind>,
 }
 
 /// One kind.
@@ -58,8 +62,10 @@ impl Catalog {
             (name, entry)
         };
         let kinds = kinds.into_iter().map(entry).collect();
+        let lost = workers.iter().filter(|worker| LOST.contains(&now.since(worker.seen_at)));
+        let bereft = lost.flat_map(|worker| worker.kinds.keys().cloned()).collect();
         let workers = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
-        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { kinds, workers };
+        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { kinds, workers, bereft };
         Ok(())
     }
 
@@ -90,6 +96,11 @@ impl Catalog {
             }
             slots
         })
+    }
+
+    /// The kinds of which a worker was lost of late: it fell silent without having said that it leaves.
+    pub fn bereft(&self) -> HashSet<Kind> {
+        self.read(|snapshot| snapshot.bereft.clone())
     }
 
     fn read<T>(&self, with: impl FnOnce(&Snapshot) -> T) -> T {

@@ -74,7 +74,7 @@ impl Sweeper {
             return Ok(());
         }
         loop {
-            let changes = self.journal.store.end_leases(self.clock.now(), STEP).await?;
+            let changes = self.journal.store.end_leases(&self.catalog.bereft(), self.clock.now(), STEP).await?;
             for Change { job, .. } in &changes {
                 tracing::debug!(job.id = %job.id, dispatch = job.dispatch, "the lease of a job ended");
             }

@@ -110,7 +110,7 @@ pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> 
             fence_outcome(job, *dispatch, result)?;
             Ok(finished(next, Run { worker: *worker, started_at: *started_at }, result, *chance, now))
         }
-        Event::LeaseEnded => lease_ended(next, now),
+        Event::LeaseEnded { bereft } => lease_ended(next, *bereft, now),
         Event::CancelRequested => cancel_requested(next, now),
         Event::RetryRequested => retry_requested(next, now),
     }
@@ -230,7 +230,7 @@ fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now
 }
 
 /// The outcome may still come, and would still count unless the job has ended: `awaited` stays.
-fn lease_ended(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
+fn lease_ended(mut next: Transition, bereft: bool, now: Time) -> Result<Transition, Ignored> {
     match next.job.phase.lease() {
         Some(until) if until <= now => {}
         _ => return Err(Ignored::NotNow),
@@ -240,7 +240,8 @@ fn lease_ended(mut next: Transition, now: Time) -> Result<Transition, Ignored> {
             next.lose("Its worker or the broker was lost before its end was known.", now);
             return Ok(next);
         }
-        if matches!(next.job.phase, Phase::Running { .. }) {
+        // A run may end its worker before it has said a word.
+        if bereft || matches!(next.job.phase, Phase::Running { .. }) {
             next.vanish();
         }
         if next.job.suspicion.crashes >= CRASHES_MAX {

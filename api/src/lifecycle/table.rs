@@ -21,6 +21,7 @@ use super::{
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 const LATER: Time = Time::from_millis(1_795_000_060_000);
 
+const LEASE_ENDED: Event = Event::LeaseEnded { bereft: false };
 const LEASE: RunLease = RunLease { until: LATER, early_until: LATER };
 
 /// What the table says of one phase and one event.
@@ -97,7 +98,7 @@ fn column(event: &Event) -> usize {
             RunResult::Canceled => 11,
             RunResult::Returned(_) => 12,
         },
-        Event::LeaseEnded => 13,
+        Event::LeaseEnded { .. } => 13,
         Event::CancelRequested => 14,
         Event::RetryRequested => 15,
     }
@@ -221,7 +222,7 @@ fn events(dispatch: u32) -> [Event; EVENTS] {
         finished(RunResult::Failed { problem: problem(), retry: Retry::Policy }),
         finished(RunResult::Canceled),
         finished(RunResult::Returned(ReturnReason::Stopping)),
-        Event::LeaseEnded,
+        LEASE_ENDED,
         Event::CancelRequested,
         Event::RetryRequested,
     ]
@@ -276,7 +277,7 @@ fn a_signal_that_is_not_above_the_last_is_stale() {
 fn nothing_wakes_expires_or_comes_back_before_its_time() {
     let early = NOW - Duration::from_millis(1);
     for job in jobs() {
-        for event in [Event::Due, Event::Expired, Event::LeaseEnded] {
+        for event in [Event::Due, Event::Expired, LEASE_ENDED] {
             assert!(step(&job, &event, early).is_err(), "{:?} × {event:?}", job.phase);
         }
     }
@@ -300,7 +301,7 @@ fn a_failure_is_tried_again_as_policy_and_handler_say() {
 }
 
 fn ends_of_its_lease(job: &Job) -> Job {
-    step(job, &Event::LeaseEnded, NOW).unwrap().job
+    step(job, &LEASE_ENDED, NOW).unwrap().job
 }
 
 #[test]
@@ -331,6 +332,14 @@ fn who_vanishes_in_company_becomes_a_suspect_and_is_never_charged() {
 }
 
 #[test]
+fn a_request_that_was_lost_with_a_worker_is_suspicious_and_one_that_only_waited_is_not() {
+    let sent = &jobs()[4];
+    assert_eq!(ends_of_its_lease(sent).suspicion, Suspicion::default());
+    let lost = step(sent, &Event::LeaseEnded { bereft: true }, NOW).unwrap().job;
+    assert_eq!((lost.phase, lost.suspicion.vanished), (Phase::Ready, 1));
+}
+
+#[test]
 fn a_suspect_that_is_handed_back_goes_out_alone() {
     let result = RunResult::Returned(ReturnReason::Suspect);
     let event = Event::Finished { dispatch: 1, worker: worker(), started_at: None, result, chance: 0.5 };
@@ -348,9 +357,7 @@ fn what_must_not_run_twice_is_lost_when_its_end_stays_unknown() {
         result: RunResult::Returned(ReturnReason::Stopping),
         chance: 0.5,
     };
-    for (job, event) in
-        [(&jobs()[4], Event::LeaseEnded), (&jobs()[5], Event::LeaseEnded), (&jobs()[5], returned(Some(NOW)))]
-    {
+    for (job, event) in [(&jobs()[4], LEASE_ENDED), (&jobs()[5], LEASE_ENDED), (&jobs()[5], returned(Some(NOW)))] {
         let job = step(&once(job), &event, NOW).unwrap().job;
         assert_eq!(job.phase, Phase::Done(Done::Failed), "{event:?}");
         assert_eq!(job.error.unwrap().r#type, problem::job::LOST);
@@ -418,7 +425,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (dispatch.clone(), 0..9_u32).prop_map(|(dispatch, n)| progressed(dispatch, n)),
         2 => (dispatch, time()).prop_map(|(dispatch, until)| Event::Held { dispatch, lease: lease(until) }),
         4 => finished,
-        3 => Just(Event::LeaseEnded),
+        3 => any::<bool>().prop_map(|bereft| Event::LeaseEnded { bereft }),
         1 => Just(Event::CancelRequested),
         1 => Just(Event::RetryRequested),
     ];

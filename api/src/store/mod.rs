@@ -8,7 +8,7 @@
 pub mod contract;
 pub mod sqlite;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -69,8 +69,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Wakes jobs whose time has come: due, expired, at most `limit`.
     async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
 
-    /// Takes back jobs whose lease has ended, at most `limit`.
-    async fn end_leases(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
+    /// Takes back jobs whose lease has ended, at most `limit`. `bereft` are the kinds of which a worker was lost of late.
+    async fn end_leases(&self, bereft: &HashSet<Kind>, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
 
     /// Takes back every job that is out. For a broker that died with the process before: nothing of what it carried
     /// is left.

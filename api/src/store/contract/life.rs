@@ -8,7 +8,7 @@ use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 
-use super::{LEASE, NOW, worker};
+use super::{LEASE, NONE, NOW, worker};
 use super::{
     after, change, draft, failure, feed, finished, keep, keep_claimed, lease, log, problem, read, started, success,
     tell, types,
@@ -64,7 +64,7 @@ pub async fn late_repeated_and_forged_outcomes_change_nothing(store: Arc<dyn Sto
     let never = finished(1, RunResult::Failed { problem: problem(), retry: Retry::Never });
     change(&*store, id, never.clone(), NOW).await;
     let ended = read(&*store, id).await;
-    for event in [never, success(1), success(2), failure(0), started(1, 9), Event::LeaseEnded] {
+    for event in [never, success(1), success(2), failure(0), started(1, 9), Event::LeaseEnded { bereft: true }] {
         assert_eq!(tell(&*store, id, event, after(9)).await, Applied::Ignored(Ignored::Done));
     }
     let live = keep_claimed(&*store, draft("echo"), NOW + LEASE).await;
@@ -209,7 +209,7 @@ pub async fn what_is_known_about_a_run_is_kept_with_the_job(store: Arc<dyn Store
         let event = Event::StartedEarly { dispatch, worker: worker(), at: NOW, lease: early, charged };
         change(&*store, id, event, NOW).await;
         assert_eq!(read(&*store, id).await.early, Some(Early { charged }));
-        let ended = store.end_leases(after(5), 10).await.unwrap();
+        let ended = store.end_leases(&NONE, after(5), 10).await.unwrap();
         assert_eq!(ended.iter().map(|change| change.job.id).collect::<Vec<_>>(), [id]);
         store.claim(&"echo".parse().unwrap(), 1, after(30), NOW).await.unwrap();
     }

@@ -10,13 +10,13 @@ mod life;
 mod list;
 mod queue;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
 use buzzer_shared::job::Priority;
-use buzzer_shared::kind::DeliveryMode;
+use buzzer_shared::kind::{DeliveryMode, Kind};
 use buzzer_shared::message::{Retry, RunResult};
 use buzzer_shared::problem::Problem;
 use buzzer_shared::retry::RetryPolicy;
@@ -73,6 +73,7 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         what_is_due_wakes
         what_should_have_started_expires
         void_leases_bring_back_everything_that_is_out
+        who_was_out_when_a_worker_was_lost_is_noted
         a_place_is_how_many_go_before
         the_backlog_counts_what_is_not_done
 
@@ -92,6 +93,9 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 const LEASE: Duration = Duration::from_secs(30);
+
+/// No kind has lost a worker.
+static NONE: LazyLock<HashSet<Kind>> = LazyLock::new(HashSet::new);
 
 /// A lease that ends at `until`, whoever would notice.
 fn lease(until: Time) -> RunLease {

@@ -6,9 +6,9 @@ use buzzer_shared::job::{Priority, State};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::message::{ReturnReason, RunResult};
 
-use super::{LEASE, NOW};
+use super::{LEASE, NONE, NOW};
 use super::{after, change, draft, failure, finished, keep, keep_claimed, lease, read, started, success, tell, types};
-use crate::lifecycle::{Done, Event, Job, LogType, Phase};
+use crate::lifecycle::{Done, Event, Job, LogType, Phase, Suspicion};
 use crate::store::{Applied, Backlog, Store};
 
 fn echo() -> Kind {
@@ -63,7 +63,7 @@ pub async fn a_job_may_come_claimed(store: Arc<dyn Store>) {
     assert_eq!((job.dispatch, job.awaited), (1, true));
     assert!(store.claim(&echo(), 10, NOW + LEASE, NOW).await.unwrap().is_empty());
     assert_eq!(store.out().await.unwrap().get(&echo()), Some(&1));
-    assert_eq!(store.end_leases(NOW + LEASE, 10).await.unwrap().len(), 1);
+    assert_eq!(store.end_leases(&NONE, NOW + LEASE, 10).await.unwrap().len(), 1);
 }
 
 pub async fn a_claim_of_an_unknown_kind_is_empty(store: Arc<dyn Store>) {
@@ -83,12 +83,12 @@ pub async fn a_lease_that_ends_brings_the_job_back(store: Arc<dyn Store>) {
     change(&*store, running, started(1, 1), NOW).await;
     keep_claimed(&*store, draft("echo"), after(100)).await;
 
-    assert!(store.end_leases(after(9), 10).await.unwrap().is_empty());
-    let first = store.end_leases(after(60), 1).await.unwrap();
+    assert!(store.end_leases(&NONE, after(9), 10).await.unwrap().is_empty());
+    let first = store.end_leases(&NONE, after(60), 1).await.unwrap();
     assert_eq!(first.len(), 1, "no more than asked");
     assert_eq!((first[0].job.id, first[0].was_out, first[0].job.phase), (sent, true, Phase::Ready), "the oldest first");
-    assert_eq!(store.end_leases(after(60), 10).await.unwrap()[0].job.id, running);
-    assert!(store.end_leases(after(60), 10).await.unwrap().is_empty());
+    assert_eq!(store.end_leases(&NONE, after(60), 10).await.unwrap()[0].job.id, running);
+    assert!(store.end_leases(&NONE, after(60), 10).await.unwrap().is_empty());
 
     // The outcome may still come, and counts; then it does not go out again.
     change(&*store, sent, success(1), after(61)).await;
@@ -101,8 +101,8 @@ pub async fn a_lease_that_ends_brings_the_job_back(store: Arc<dyn Store>) {
 pub async fn a_lease_that_is_renewed_does_not_end(store: Arc<dyn Store>) {
     let id = keep_claimed(&*store, draft("echo"), after(10)).await.id;
     change(&*store, id, Event::Held { dispatch: 1, lease: lease(after(20)) }, after(9)).await;
-    assert!(store.end_leases(after(19), 10).await.unwrap().is_empty());
-    assert_eq!(store.end_leases(after(20), 10).await.unwrap().len(), 1);
+    assert!(store.end_leases(&NONE, after(19), 10).await.unwrap().is_empty());
+    assert_eq!(store.end_leases(&NONE, after(20), 10).await.unwrap().len(), 1);
 }
 
 pub async fn what_is_due_wakes(store: Arc<dyn Store>) {
@@ -149,6 +149,21 @@ pub async fn void_leases_bring_back_everything_that_is_out(store: Arc<dyn Store>
     assert_eq!(store.void_leases(after(2)).await.unwrap(), 0);
     assert!(store.out().await.unwrap().is_empty());
     assert_eq!(store.claim(&echo(), 10, after(60), after(2)).await.unwrap().len(), 4);
+}
+
+pub async fn who_was_out_when_a_worker_was_lost_is_noted(store: Arc<dyn Store>) {
+    let [mine, other] = ["echo", "other"].map(|kind| keep_claimed(&*store, draft(kind), after(5)));
+    let (mine, other) = (mine.await.id, other.await.id);
+    let bereft = HashSet::from([echo()]);
+    for vanished in 1..=2 {
+        assert_eq!(store.end_leases(&bereft, after(5), 10).await.unwrap().len(), 2);
+        let noted = Suspicion { alone: vanished == 2, vanished, crashes: 0 };
+        assert_eq!(read(&*store, mine).await.suspicion, noted);
+        assert_eq!(read(&*store, other).await.suspicion, Suspicion::default());
+        for kind in ["echo", "other"] {
+            store.claim(&kind.parse().unwrap(), 1, after(5), NOW).await.unwrap();
+        }
+    }
 }
 
 pub async fn a_place_is_how_many_go_before(store: Arc<dyn Store>) {

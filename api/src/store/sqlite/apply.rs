@@ -1,5 +1,5 @@
-use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
+use std::collections::{HashMap, HashSet};
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::kind::Kind;
@@ -111,20 +111,29 @@ pub(super) fn wake_due(session: &Session, now: Time, most: usize) -> Result<Vec<
 }
 
 /// Takes back jobs whose lease has ended.
-pub(super) fn end_leases(session: &Session, now: Time, most: usize) -> Result<Vec<Change>, StoreError> {
+pub(super) fn end_leases(
+    session: &Session,
+    bereft: &HashSet<Kind>,
+    now: Time,
+    most: usize,
+) -> Result<Vec<Change>, StoreError> {
     let ended = row::readable(
         session,
         select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until <= ?1 ORDER BY j.lease_until LIMIT ?2"),
         params![now.as_millis(), limit(most)],
     )?;
-    move_all(session, ended, &Event::LeaseEnded, now)
+    let (bereft, usual) = ended.into_iter().partition(|stored: &Stored| bereft.contains(&stored.job.kind));
+    let mut changes = move_all(session, usual, &Event::LeaseEnded { bereft: false }, now)?;
+    changes.extend(move_all(session, bereft, &Event::LeaseEnded { bereft: true }, now)?);
+    Ok(changes)
 }
 
 /// Takes back every job that is out, as if the last of their leases had ended now.
 pub(super) fn void_leases(session: &Session, now: Time) -> Result<usize, StoreError> {
     let out = row::readable(session, select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until IS NOT NULL"), [])?;
     let last = out.iter().filter_map(|stored| stored.job.phase.lease()).fold(now, Time::max);
-    Ok(move_all(session, out, &Event::LeaseEnded, last)?.len())
+    // With the process, its worker was lost.
+    Ok(move_all(session, out, &Event::LeaseEnded { bereft: true }, last)?.len())
 }
 
 fn move_all(session: &Session, jobs: Vec<Stored>, event: &Event, now: Time) -> Result<Vec<Change>, StoreError> {

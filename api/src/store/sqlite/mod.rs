@@ -21,7 +21,7 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -134,8 +134,9 @@ impl Store for SqliteStore {
         self.writer.write(move |session| apply::wake_due(session, now, limit)).await
     }
 
-    async fn end_leases(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
-        self.writer.write(move |session| apply::end_leases(session, now, limit)).await
+    async fn end_leases(&self, bereft: &HashSet<Kind>, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
+        let bereft = bereft.clone();
+        self.writer.write(move |session| apply::end_leases(session, &bereft, now, limit)).await
     }
 
     async fn void_leases(&self, now: Time) -> Result<usize, StoreError> {
