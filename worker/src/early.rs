@@ -29,9 +29,6 @@ pub(crate) struct EarlyIntake {
     fed: watch::Sender<bool>,
 }
 
-/// A slot, and what comes to take it.
-type Arrival = (OwnedSemaphorePermit, Delivery);
-
 impl EarlyIntake {
     pub(crate) fn new(desk: Desk, slots: Slots, broker: Arc<dyn Broker>) -> Self {
         Self { desk, broker, subscriber: None, slots, fed: watch::Sender::new(false) }
@@ -58,8 +55,8 @@ impl EarlyIntake {
         self.desk.close(self.subscriber, &give_up).await;
     }
 
-    /// Waits for a free slot, and then for a request. `None` once the broker is closed.
-    async fn arrival(&mut self) -> Option<Arrival> {
+    /// Waits for a free slot, and then for a request to take it. `None` once the broker is closed.
+    async fn arrival(&mut self) -> Option<(OwnedSemaphorePermit, Delivery)> {
         let slot = self.slots.one().await?;
         let subscriber = self.subscriber.get_or_insert_with(|| subscribe(&*self.broker, &self.desk));
         let mut attached = subscriber.attached();
@@ -89,7 +86,8 @@ impl EarlyIntake {
         });
     }
 
-    /// Ends the subscription, and gives it back for the acknowledgements that are still to do.
+    /// Ends the subscription, and gives it back for the acknowledgements that are still to do. Should the broker have sent
+    /// more than it was asked for, that is handed back.
     async fn pause(&mut self) -> Option<Subscriber> {
         let mut subscriber = self.subscriber.take()?;
         subscriber.stop();

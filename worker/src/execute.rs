@@ -161,7 +161,7 @@ impl Executor {
         }
         let told = request.alone || kind.spec.acknowledges_early();
         if told {
-            // A kind that is never run alone answers for itself.
+            // What is not to run alone is told early for the sake of its kind, and answers for itself.
             let charged = alone.as_ref().is_none_or(|alone| alone.undisturbed);
             let started = Started { run: request.run, worker: self.worker, at, charged };
             self.outcomes.say_started(&started).await?;

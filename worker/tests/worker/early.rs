@@ -148,6 +148,30 @@ async fn a_worker_takes_no_more_than_it_has_slots_for_and_nothing_goes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_comes_although_no_slot_is_free_is_handed_back() {
+    let (worker, mut gate) = long(1);
+    let mut stage = stage(worker).await;
+    let requests: Vec<_> = (1..=3).map(|n| stage.request("gate", &n.to_string())).collect();
+    stage.send(&requests[0]).await;
+    assert_eq!(stage.started().await.run, requests[0].run);
+    gate.called().await;
+    // While it takes nothing, two come together.
+    stage.line.overdo();
+    for request in &requests[1..] {
+        stage.send(request).await;
+    }
+    gate.open.add_permits(1);
+    assert_eq!(stage.outcome().await.run, requests[0].run);
+    let back = stage.outcome().await;
+    let no_slot = RunResult::Returned(ReturnReason::NoSlot);
+    assert_eq!((back.run, back.result, back.started_at), (requests[2].run, no_slot, None));
+    assert_eq!(stage.started().await.run, requests[1].run);
+    gate.called().await;
+    stage.crash().await;
+    assert_eq!(stage.left_over("gate").await, []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_go_through_few_slots_each_once() {
     // One that came again would be refused.
     let (worker, gate) = once(2);

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::Future;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -274,17 +274,24 @@ pub(crate) struct Moody {
     outcome: Route,
     refusals: Mutex<VecDeque<PublishError>>,
     refused: AtomicUsize,
+    /// How many more it sends than it was asked for.
+    surplus: AtomicU16,
     line: watch::Sender<Line>,
 }
 
 impl Moody {
     fn new(inner: EmbeddedBroker, outcome: Route) -> Self {
         let (refusals, refused) = (Mutex::default(), AtomicUsize::new(0));
-        Self { inner, outcome, refusals, refused, line: watch::Sender::new(Line::Up) }
+        Self { inner, outcome, refusals, refused, surplus: AtomicU16::new(0), line: watch::Sender::new(Line::Up) }
     }
 
     pub(crate) fn refuse(&self, errors: impl IntoIterator<Item = PublishError>) {
         self.refusals.lock().unwrap().extend(errors);
+    }
+
+    /// From now on, sends one more than a prefetch allows.
+    pub(crate) fn overdo(&self) {
+        self.surplus.store(1, Ordering::SeqCst);
     }
 
     /// Says that the line is so. It works all the same.
@@ -313,7 +320,10 @@ impl Broker for Moody {
         self.inner.publish(route, message).await
     }
 
-    fn subscribe(&self, subscription: Subscription) -> Subscriber {
+    fn subscribe(&self, mut subscription: Subscription) -> Subscriber {
+        if let Receipts::Manual { prefetch } = &mut subscription.receipts {
+            *prefetch += self.surplus.load(Ordering::SeqCst);
+        }
         self.inner.subscribe(subscription)
     }
 
