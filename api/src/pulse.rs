@@ -121,6 +121,7 @@ impl Pulses {
             Ok((kind, Err(error))) => {
                 kinds.remove(&kind);
                 tracing::error!(job.kind = %kind, %error, "this kind has no queue yet");
+                self.journal.lanes.refused(&kind, error.to_string());
             }
             Err(panic) => tracing::error!(%panic, "a queue was not made"),
         }

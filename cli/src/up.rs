@@ -8,7 +8,7 @@ use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::config::{BrokerAddress, LogConfig, prefix};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
-use buzzer_shared::time::{Clock, SystemClock};
+use buzzer_shared::time::{Clock, Span, SystemClock};
 use buzzer_shared::topology::Topology;
 use buzzer_worker::{AllowList, StockConfig, WorkerConfig, stock_worker};
 use clap::builder::BoolishValueParser;
@@ -31,6 +31,10 @@ pub struct Up {
     /// How many jobs of one kind run at a time.
     #[arg(long, env = "BUZZER_SLOTS", default_value_t = 64, value_parser = value_parser!(u16).range(1..))]
     slots: u16,
+
+    /// How long a canceled run may go on to finish what it must; then it is dropped.
+    #[arg(long, env = "BUZZER_CANCEL_GRACE", default_value = "5s")]
+    cancel_grace: Span,
 
     /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail.
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
@@ -81,7 +85,13 @@ impl Up {
 
     fn worker(&self) -> StockConfig {
         let ApiConfig { drain, max_body, .. } = self.api;
-        let worker = WorkerConfig { slots: self.slots, drain, max_body, ..WorkerConfig::default() };
+        let worker = WorkerConfig {
+            slots: self.slots,
+            drain,
+            max_body,
+            cancel_grace: self.cancel_grace,
+            ..WorkerConfig::default()
+        };
         StockConfig { worker, demo: self.demo, egress_allow: self.egress_allow.clone() }
     }
 }

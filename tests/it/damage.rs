@@ -139,6 +139,30 @@ async fn p1_a_queue_of_ours_that_somebody_else_made_is_told_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p7_a_job_whose_kind_is_refused_a_queue_says_so() {
+    let node = RabbitNode::shared().await;
+    let outside = Outside::on(node);
+    let queue = format!("{}.requests.echo.v1", outside.prefix);
+    let connection = node.connect().await;
+    let channel = connection.create_channel().await.expect("a channel");
+    let classic = channel.queue_declare(queue.as_str().into(), QueueDeclareOptions::durable(), FieldTable::default());
+    classic.await.expect("a queue");
+    let api = outside.api(API).await;
+    let _worker = outside.worker(WORKER);
+    api.knows("echo").await;
+    let client = api.client();
+    let id = client.accepted("echo", &json!(1)).await;
+    eventually("it to say what it waits for", HEALED, async || {
+        let waiting = client.job(&id).await.ok()?["waiting"].clone();
+        let detail = waiting["detail"].as_str()?;
+        (waiting["for"] == "broker" && detail.contains("other arguments") && detail.contains(&queue)).then_some(())
+    })
+    .await;
+    channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await.expect("a queue to delete");
+    assert_eq!(client.done(&id, HEALED).await["state"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn p12_a_full_disk_of_rabbitmq_is_waited_for() {
     let node = RabbitNode::to_damage().await;
     let mut running = Running::on(&Outside::on(&node)).await;

@@ -77,7 +77,7 @@ pub enum WaitingFor {
     Time,
     /// Its next attempt is not due.
     Retry,
-    /// RabbitMQ is away.
+    /// RabbitMQ is away, or has no queue for its kind.
     Broker,
 }
 
@@ -168,10 +168,13 @@ impl Waiting {
         let (r#for, detail) = match &*state.line.borrow() {
             Line::Away(reason) => (WaitingFor::Broker, format!("the broker is away: {reason}")),
             Line::Blocked(reason) => (WaitingFor::Broker, format!("the broker takes no messages now: {reason}")),
-            Line::Up if state.lanes.has_worker(&job.kind) => {
-                (WaitingFor::Slot, format!("every worker of {} is busy", job.kind))
-            }
-            Line::Up => (WaitingFor::Worker, format!("no worker runs {} now", job.kind)),
+            Line::Up => match state.lanes.refusal(&job.kind) {
+                Some(reason) => (WaitingFor::Broker, format!("{} has no queue: {reason}", job.kind)),
+                None if state.lanes.has_worker(&job.kind) => {
+                    (WaitingFor::Slot, format!("every worker of {} is busy", job.kind))
+                }
+                None => (WaitingFor::Worker, format!("no worker runs {} now", job.kind)),
+            },
         };
         Self { r#for, detail, position: None }
     }

@@ -14,6 +14,8 @@ pub(super) struct Lane {
     pub slots: usize,
     /// Whether its queue is there.
     pub open: bool,
+    /// Why its queue is not there, where the broker refused it.
+    pub refusal: Option<String>,
     /// How many of its jobs are out.
     pub out: usize,
     /// Whether the store may hold jobs that wait for their turn. While it does, no newcomer passes them.

@@ -100,12 +100,23 @@ impl Lanes {
     pub fn open(&self, kind: &Kind) {
         let mut lanes = self.all();
         let lane = lanes.entry(kind.clone()).or_default();
+        lane.refusal = None;
         if !lane.open {
             lane.open = true;
             lane.waits();
         }
         drop(lanes);
         self.0.hungry.notify_one();
+    }
+
+    /// The broker refused to make the queue of this kind.
+    pub fn refused(&self, kind: &Kind, reason: String) {
+        self.all().entry(kind.clone()).or_default().refusal = Some(reason);
+    }
+
+    /// Why this kind has no queue, where the broker refused it.
+    pub fn refusal(&self, kind: &Kind) -> Option<String> {
+        self.all().get(kind).and_then(|lane| lane.refusal.clone())
     }
 
     /// The broker sent a request of this kind back.
