@@ -13,6 +13,7 @@ use super::DEADLINE;
 use super::codec::{self, short};
 use super::connection::{Address, Connection, Failed, within};
 use super::consumer::ChannelAcknowledger;
+use super::declare::Declarations;
 use crate::broker::{Acknowledger, BrowseError, Browsed, Browsing, Delivery, Receipt};
 
 /// No more is looked at once the bodies have so many bytes: it is all in memory.
@@ -24,6 +25,7 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) async fn browse(
     address: &Address,
     name: &str,
+    declarations: &Declarations,
     queue: &Arc<str>,
     limit: u16,
 ) -> Result<Browsed, BrowseError> {
@@ -34,28 +36,41 @@ pub(super) async fn browse(
     let (acknowledger, acknowledged) = mpsc::unbounded_channel();
     let acknowledger: Arc<dyn Acknowledger> = Arc::new(ChannelAcknowledger(acknowledger));
     let looking = look(&channel, queue, limit, &acknowledger);
-    let late = |_| Err(BrowseError::Away(format!("no answer within {} s", LOOK_DEADLINE.as_secs())));
-    let (deliveries, waiting) = timeout(LOOK_DEADLINE, looking).await.unwrap_or_else(late)?;
+    let seen = timeout(LOOK_DEADLINE, looking).await.unwrap_or(Err(Unseen::Failed(Failed::Silent)));
+    let (deliveries, waiting) = match seen {
+        Ok(seen) => seen,
+        Err(Unseen::NoQueue) => return Err(BrowseError::NoQueue(Arc::clone(queue))),
+        Err(Unseen::Failed(failed)) => {
+            if matches!(failed, Failed::Silent) {
+                declarations.nothing_taken(queue);
+            }
+            return Err(BrowseError::Away(failed.to_string()));
+        }
+    };
     Ok(Browsed::new(deliveries, waiting, Box::new(Open { line, channel, acknowledged })))
+}
+
+/// Why there is nothing to see.
+enum Unseen {
+    NoQueue,
+    Failed(Failed),
 }
 
 /// The oldest messages, and how many wait with these.
 async fn look(
     channel: &Channel,
-    queue: &Arc<str>,
+    queue: &str,
     limit: u16,
     acknowledger: &Arc<dyn Acknowledger>,
-) -> Result<(Vec<Delivery>, usize), BrowseError> {
-    let name = short("the queue", queue).map_err(|_| BrowseError::NoQueue(Arc::clone(queue)))?;
+) -> Result<(Vec<Delivery>, usize), Unseen> {
+    let name = short("the queue", queue).map_err(|_| Unseen::NoQueue)?;
     let (mut deliveries, mut bytes, mut behind) = (Vec::new(), 0, 0);
     while deliveries.len() < limit.max(1).into() && bytes < BYTES_MAX {
         let got = match within(channel.basic_get(name.clone(), BasicGetOptions::default())).await {
             Ok(Some(got)) => got,
             Ok(None) => break,
-            Err(Failed::Refused(reason)) if reason.starts_with("NOT_FOUND") => {
-                return Err(BrowseError::NoQueue(Arc::clone(queue)));
-            }
-            Err(failed) => return Err(BrowseError::Away(failed.to_string())),
+            Err(Failed::Refused(reason)) if reason.starts_with("NOT_FOUND") => return Err(Unseen::NoQueue),
+            Err(failed) => return Err(Unseen::Failed(failed)),
         };
         behind = got.message_count as usize;
         let got = got.delivery;

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use tokio_util::sync::CancellationToken;
@@ -60,11 +61,13 @@ impl Healer {
     async fn look_at(&self, queues: HashSet<Arc<str>>) -> Result<(), String> {
         let opened = Connection::open(&self.address, &format!("{} probe", self.name)).await;
         let (connection, _) = opened.map_err(|unopened| unopened.to_string())?;
-        for queue in queues {
-            if is_stuck(probe(&connection, &queue).await) {
-                self.replace(&connection, &queue).await;
+        let looking = queues.iter().map(async |queue| {
+            if is_stuck(probe(&connection, queue).await) {
+                self.replace(&connection, queue).await;
             }
-        }
+        });
+        // At once: after a crash there may be many, and each costs a deadline.
+        join_all(looking).await;
         connection.give_up("done");
         Ok(())
     }
