@@ -192,6 +192,9 @@ async fn p6_garbage_among_the_outcomes_is_parked_and_the_service_goes_on() {
     }
     assert!(buzzer.parked().await.is_empty());
     buzzer.assert_unharmed();
+    let log = buzzer.api.process().log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("who else may write to this queue?")).collect();
+    assert!(told.len() == 3 && told.iter().all(|line| line.contains("replies.v1")), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::DEADLINE;
 use super::codec::{self, short};
-use super::connection::{Address, Connection, Failed, within};
+use super::connection::{Address, Errand, Failed, within};
 use super::consumer::ChannelAcknowledger;
 use super::declare::Declarations;
 use crate::broker::{Acknowledger, BrowseError, Browsed, Browsing, Delivery, Receipt};
@@ -29,10 +29,9 @@ pub(super) async fn browse(
     queue: &Arc<str>,
     limit: u16,
 ) -> Result<Browsed, BrowseError> {
-    let opened = Connection::open(address, name).await;
-    let (connection, _) = opened.map_err(|unopened| BrowseError::Away(unopened.to_string()))?;
-    let line = Line(connection);
-    let channel = line.0.channel().await.map_err(BrowseError::Away)?;
+    let opened = Errand::open(address, name).await;
+    let line = opened.map_err(|unopened| BrowseError::Away(unopened.to_string()))?;
+    let channel = line.channel().await.map_err(BrowseError::Away)?;
     let (acknowledger, acknowledged) = mpsc::unbounded_channel();
     let acknowledger: Arc<dyn Acknowledger> = Arc::new(ChannelAcknowledger(acknowledger));
     let looking = look(&channel, queue, limit, &acknowledger);
@@ -83,20 +82,10 @@ async fn look(
     Ok((deliveries, waiting))
 }
 
-/// A connection that is cut when nobody holds it any more.
-#[derive(Debug)]
-struct Line(Arc<Connection>);
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.0.give_up("no longer needed");
-    }
-}
-
 /// A queue that is looked into.
 #[derive(Debug)]
 struct Open {
-    line: Line,
+    line: Errand,
     channel: Channel,
     acknowledged: mpsc::UnboundedReceiver<u64>,
 }
@@ -111,7 +100,7 @@ impl Browsing for Open {
         // The broker answers this once it has dealt with all that came before.
         within(self.channel.close(200, "OK".into())).await.map_err(away)?;
         // Whether the broker hears the goodbye makes no difference.
-        let _ = timeout(DEADLINE, self.line.0.close()).await;
+        let _ = timeout(DEADLINE, self.line.close()).await;
         Ok(())
     }
 }
