@@ -242,7 +242,7 @@ async fn what_lapin_cannot_parse_arrives_as_unreadable_and_harms_no_other() {
             "its correlation id is not UTF-8",
         ),
         (Properties { r#type: Some(b"\xff".into()), ..Properties::default() }, "its type is not UTF-8"),
-        (header(b"\xc3(", "value".into()), "its header's name is not UTF-8"),
+        (header(b"\xc3(", "value".into()), "one of its headers has a name that is not UTF-8"),
         (header(b"deep", nested(10_000)), "its headers are nested too deep"),
     ];
     for (properties, reason) in garbage {

@@ -138,6 +138,29 @@ async fn p1_a_queue_of_ours_that_somebody_else_made_is_told_and_taken_back() {
     running.says("RabbitMQ has declared what it refused before").await;
 }
 
+/// 3.10 may lose queues that it crashes with right after they were made, or bring them back stuck. Whether it does is
+/// chance; that all is done in the end is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_rabbitmq_is_killed_right_after_the_queues_were_made() {
+    let node = RabbitNode::start().await;
+    let mut running = Running::on(&Outside::on(&node)).await;
+    node.kill();
+    running.submit(20).await;
+    node.start_again().await;
+    running.submit(20).await;
+    running.audit(60).await;
+    let log = running.api.process().log();
+    println!(
+        "stuck: {}",
+        log.lines().filter(|line| line.contains("neither takes nor gives")).collect::<Vec<_>>().join("\n")
+    );
+    // The parking queue was made in that moment, too.
+    eventually("the parking queue to be whole", HEALED, async || {
+        running.client.get("/v1/parked").await.ok().filter(|answer| answer.status.is_success())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p7_a_job_whose_kind_is_refused_a_queue_says_so() {
     let node = RabbitNode::shared().await;

@@ -14,12 +14,13 @@ use crate::client::Client;
 use crate::guardian::Guardian;
 use crate::process::Process;
 use crate::rabbitmq::RabbitNode;
-use crate::wait::eventually;
+use crate::wait::{eventually, within};
 
 /// For a process to be there, on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How soon a worker that has died is started again.
 const LOOK: Duration = Duration::from_millis(200);
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(45);
 
 /// A program of ours, and how it is called.
@@ -31,6 +32,7 @@ struct Program {
 
 const API: Program = Program { name: "buzzer-api", arguments: &[] };
 const WORKER: Program = Program { name: "buzzer-worker", arguments: &[] };
+const COMMAND: Program = Program { name: "buzzer", arguments: &[] };
 const UP: Program = Program { name: "buzzer", arguments: &["up"] };
 
 /// Where the processes of one Buzzer meet: a RabbitMQ, and a prefix that no other has.
@@ -154,6 +156,16 @@ impl Api {
     /// The process, to damage.
     pub fn process(&mut self) -> &mut Service {
         &mut self.service
+    }
+
+    /// Runs the command `buzzer` against it: its exit code, and what it printed.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String) {
+        let mut command = tokio::process::Command::new(COMMAND.path());
+        command.args(COMMAND.arguments).args(arguments).kill_on_drop(true);
+        command.env_clear().env("BUZZER_SERVER", format!("http://{}", self.address));
+        let output = within("the command", COMMAND_LIMIT, command.output()).await.expect("the command runs");
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Starts it again after a kill or a stop, on the same store and port. Answers once it listens.

@@ -11,8 +11,9 @@ use tokio::time::timeout;
 
 use super::DEADLINE;
 use super::codec::{self, short};
-use super::connection::{Address, Connection, Failed, within};
+use super::connection::{Address, Errand, Failed, within};
 use super::consumer::{ChannelAcknowledger, Said};
+use super::declare::Declarations;
 use crate::broker::{Acknowledger, BrowseError, Browsed, Browsing, Delivery, Receipt};
 
 /// No more is looked at once the bodies have so many bytes: it is all in memory.
@@ -24,38 +25,51 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) async fn browse(
     address: &Address,
     name: &str,
+    declarations: &Declarations,
     queue: &Arc<str>,
     limit: u16,
 ) -> Result<Browsed, BrowseError> {
-    let opened = Connection::open(address, name).await;
-    let (connection, _) = opened.map_err(|unopened| BrowseError::Away(unopened.to_string()))?;
-    let line = Line(connection);
-    let channel = line.0.channel().await.map_err(BrowseError::Away)?;
+    let opened = Errand::open(address, name).await;
+    let line = opened.map_err(|unopened| BrowseError::Away(unopened.to_string()))?;
+    let channel = line.channel().await.map_err(BrowseError::Away)?;
     let (acknowledger, acknowledged) = mpsc::unbounded_channel();
     let acknowledger: Arc<dyn Acknowledger> = Arc::new(ChannelAcknowledger(acknowledger));
     let looking = look(&channel, queue, limit, &acknowledger);
-    let late = |_| Err(BrowseError::Away(format!("no answer within {} s", LOOK_DEADLINE.as_secs())));
-    let (deliveries, waiting) = timeout(LOOK_DEADLINE, looking).await.unwrap_or_else(late)?;
+    let seen = timeout(LOOK_DEADLINE, looking).await.unwrap_or(Err(Unseen::Failed(Failed::Silent)));
+    let (deliveries, waiting) = match seen {
+        Ok(seen) => seen,
+        Err(Unseen::NoQueue) => return Err(BrowseError::NoQueue(Arc::clone(queue))),
+        Err(Unseen::Failed(failed)) => {
+            if matches!(failed, Failed::Silent) {
+                declarations.nothing_taken(queue);
+            }
+            return Err(BrowseError::Away(failed.to_string()));
+        }
+    };
     Ok(Browsed::new(deliveries, waiting, Box::new(Open { line, channel, acknowledged })))
+}
+
+/// Why there is nothing to see.
+enum Unseen {
+    NoQueue,
+    Failed(Failed),
 }
 
 /// The oldest messages, and how many wait with these.
 async fn look(
     channel: &Channel,
-    queue: &Arc<str>,
+    queue: &str,
     limit: u16,
     acknowledger: &Arc<dyn Acknowledger>,
-) -> Result<(Vec<Delivery>, usize), BrowseError> {
-    let name = short("the queue", queue).map_err(|_| BrowseError::NoQueue(Arc::clone(queue)))?;
+) -> Result<(Vec<Delivery>, usize), Unseen> {
+    let name = short("the queue", queue).map_err(|_| Unseen::NoQueue)?;
     let (mut deliveries, mut bytes, mut behind) = (Vec::new(), 0, 0);
     while deliveries.len() < limit.max(1).into() && bytes < BYTES_MAX {
         let got = match within(channel.basic_get(name.clone(), BasicGetOptions::default())).await {
             Ok(Some(got)) => got,
             Ok(None) => break,
-            Err(Failed::Refused(reason)) if reason.starts_with("NOT_FOUND") => {
-                return Err(BrowseError::NoQueue(Arc::clone(queue)));
-            }
-            Err(failed) => return Err(BrowseError::Away(failed.to_string())),
+            Err(Failed::Refused(reason)) if reason.starts_with("NOT_FOUND") => return Err(Unseen::NoQueue),
+            Err(failed) => return Err(Unseen::Failed(failed)),
         };
         behind = got.message_count as usize;
         let got = got.delivery;
@@ -68,20 +82,10 @@ async fn look(
     Ok((deliveries, waiting))
 }
 
-/// A connection that is cut when nobody holds it any more.
-#[derive(Debug)]
-struct Line(Arc<Connection>);
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        self.0.give_up("no longer needed");
-    }
-}
-
 /// A queue that is looked into.
 #[derive(Debug)]
 struct Open {
-    line: Line,
+    line: Errand,
     channel: Channel,
     acknowledged: mpsc::UnboundedReceiver<Said>,
 }
@@ -98,7 +102,7 @@ impl Browsing for Open {
         // The broker answers this once it has dealt with all that came before.
         within(self.channel.close(200, "OK".into())).await.map_err(away)?;
         // Whether the broker hears the goodbye makes no difference.
-        let _ = timeout(DEADLINE, self.line.0.close()).await;
+        let _ = timeout(DEADLINE, self.line.close()).await;
         Ok(())
     }
 }

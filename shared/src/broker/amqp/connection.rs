@@ -191,6 +191,31 @@ impl Connection {
     }
 }
 
+/// A connection for one errand, which must touch no other. Cut when it is dropped.
+#[derive(Debug)]
+pub(super) struct Errand(Arc<Connection>);
+
+impl Errand {
+    pub(super) async fn open(address: &Address, name: &str) -> Result<Self, Unopened> {
+        let (connection, _) = Connection::open(address, name).await?;
+        Ok(Self(connection))
+    }
+}
+
+impl std::ops::Deref for Errand {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
+impl Drop for Errand {
+    fn drop(&mut self) {
+        self.0.give_up("done");
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("open", &self.is_open()).finish_non_exhaustive()

@@ -19,7 +19,7 @@ use super::backoff::Backoff;
 use super::codec::{self, short};
 use super::connection::{Connection, Failed, shown, within};
 use super::declare::{Declarations, close, connected, make};
-use crate::broker::{Acknowledger, Delivery, Receipt, Receipts, Subscription};
+use crate::broker::{Acknowledger, Delivery, Receipt, Receipts, Subscription, UNREADABLE};
 
 /// A worker waits for a queue that the API has not made yet: not for long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -327,6 +327,10 @@ impl<'a> Attached<'a> {
         self.outstanding.delivered(tag);
         self.fed = true;
         let (message, redeliveries) = codec::message(&delivery.properties, delivery.data, delivery.redelivered);
+        if let Some(reason) = message.r#type.strip_prefix(UNREADABLE) {
+            let queue = &self.task.subscription.queue;
+            warn!(%queue, reason, "a message came that nobody of ours can have sent: who else may write to this queue?");
+        }
         let acknowledger: Arc<dyn Acknowledger> = match self.task.subscription.receipts {
             Receipts::Manual { .. } => Arc::clone(&self.acknowledger) as Arc<dyn Acknowledger>,
             Receipts::Automatic => {

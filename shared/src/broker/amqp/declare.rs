@@ -127,6 +127,9 @@ impl Declarations {
     /// it may have been deleted this moment.
     async fn is_whole(&self, connection: &Connection) -> bool {
         let all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if all.is_empty() {
+            return true;
+        }
         let Ok(channel) = connection.channel().await else { return true };
         let (_, failure) = make_each(&channel, &all, Queues::Expect).await;
         close(channel).await;
@@ -156,10 +159,7 @@ impl Declarations {
             }
             close(channel).await;
         }
-        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        if refused {
-            *self.told.lock().unwrap_or_else(PoisonError::into_inner) = told;
-        } else if !told.is_empty() {
+        if !refused && !std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner)).is_empty() {
             info!("RabbitMQ has declared what it refused before");
         }
         Ok(())

@@ -162,7 +162,8 @@ impl Broker for AmqpBroker {
         if self.closing.is_cancelled() {
             return Err(BrowseError::Away("the line was closed".into()));
         }
-        Box::pin(browse::browse(&self.address, &format!("{} browse", self.name), &queue, limit)).await
+        let name = format!("{} browse", self.name);
+        Box::pin(browse::browse(&self.address, &name, &self.declarations, &queue, limit)).await
     }
 
     fn line(&self) -> watch::Receiver<Line> {

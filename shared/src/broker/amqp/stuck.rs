@@ -8,13 +8,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::codec::short;
-use super::connection::{Address, Connection, Failed, within};
+use super::connection::{Address, Connection, Errand, Failed, within};
 use super::declare::Declarations;
 
 /// A queue was silent for the deadline of one operation when it is noted; so much longer it may take. Most that is slow
@@ -48,6 +49,9 @@ impl Healer {
                 self.declarations.fell_silent().await;
                 tokio::time::sleep(PATIENCE).await;
                 let queues = self.declarations.take_silent();
+                if queues.is_empty() {
+                    continue;
+                }
                 if let Err(reason) = self.look_at(queues).await {
                     info!(reason, "queues that do not answer could not be looked at");
                 }
@@ -58,14 +62,15 @@ impl Healer {
 
     /// On a connection of its own, since whatever touches a stuck queue gets stuck as well.
     async fn look_at(&self, queues: HashSet<Arc<str>>) -> Result<(), String> {
-        let opened = Connection::open(&self.address, &format!("{} probe", self.name)).await;
-        let (connection, _) = opened.map_err(|unopened| unopened.to_string())?;
-        for queue in queues {
-            if is_stuck(probe(&connection, &queue).await) {
-                self.replace(&connection, &queue).await;
+        let opened = Errand::open(&self.address, &format!("{} probe", self.name)).await;
+        let connection = opened.map_err(|unopened| unopened.to_string())?;
+        let looking = queues.iter().map(async |queue| {
+            if is_stuck(probe(&connection, queue).await) {
+                self.replace(&connection, queue).await;
             }
-        }
-        connection.give_up("done");
+        });
+        // At once: after a crash there may be many, and each costs a deadline.
+        join_all(looking).await;
         Ok(())
     }
 

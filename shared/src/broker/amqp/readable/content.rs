@@ -46,6 +46,7 @@ const HEADERS_MAX: usize = 32 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Defect {
     NotText(&'static str),
+    HeaderName,
     TooDeep,
     Malformed,
 }
@@ -54,6 +55,7 @@ impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotText(what) => write!(f, "its {what} is not UTF-8"),
+            Self::HeaderName => f.write_str("one of its headers has a name that is not UTF-8"),
             Self::TooDeep => f.write_str("its headers are nested too deep"),
             Self::Malformed => f.write_str("its properties are malformed"),
         }
@@ -123,7 +125,7 @@ fn check_table(table: &[u8], depth: usize) -> Result<(), Defect> {
     let mut reader = Reader(table);
     while !reader.0.is_empty() {
         if from_utf8(reader.text()?).is_err() {
-            return Err(Defect::NotText("header's name"));
+            return Err(Defect::HeaderName);
         }
         check_value(&mut reader, depth)?;
     }
@@ -317,7 +319,7 @@ mod tests {
             b"b\x07".to_vec(),
         ];
         let read = readable(&properties(0x2000, &[&long(&table.concat())]));
-        assert_eq!(kind(&read), "unreadable: its header's name is not UTF-8");
+        assert_eq!(kind(&read), "unreadable: one of its headers has a name that is not UTF-8");
         let names: Vec<_> = read.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
         assert_eq!(names, ["kind", "n"]);
     }
