@@ -167,7 +167,7 @@ async fn p2_a_worker_frozen_beyond_the_heartbeat_that_wakes_up_changes_nothing()
     api.knows("demo.sleep").await;
     let client = api.client();
     let mut ledger = Ledger::default();
-    ledger.submit(&client, "demo.sleep", 10, |_| json!({ "seconds": 0.5 })).await;
+    ledger.submit(&client, "demo.sleep", 10, |_| json!({ "seconds": 4.0 })).await;
     eventually("runs to have begun", HEALED, async || (running(&client).await > 0).then_some(())).await;
     let connections = async || node.ctl(&["-q", "list_connections", "pid"]).await.lines().count();
     let before_freezing = connections().await;

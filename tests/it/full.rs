@@ -4,13 +4,17 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use buzzer_tests::ledger::{HEALED, Ledger};
+use buzzer_tests::lone::Lone;
 use buzzer_tests::outside::Outside;
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::wait::eventually;
-use serde_json::json;
+use buzzer_worker::{JobContext, JobError, Worker};
+use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 /// A disk of its own, in memory, so small that it can be filled.
 struct SmallDisk(TempDir);
@@ -50,19 +54,35 @@ async fn p8_a_full_disk_refuses_and_loses_nothing() {
         eprintln!("not tried: only root may mount the small disk that this needs");
         return;
     };
-    let outside = Outside::on(RabbitNode::shared().await);
+    let node = RabbitNode::shared().await;
+    let outside = Outside::on(node);
     let store = format!("sqlite:{}", disk.path().join("buzzer.db").display());
     let leases = [("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s")];
     let mut api = outside.api(&[leases[0], leases[1], ("BUZZER_STORE", &store)]).await;
     let _worker = outside.worker(&[("BUZZER_BEAT", "1s")]);
-    api.knows("demo.sleep").await;
+    // Gives something large, but not before it may.
+    let gate = Arc::new(Semaphore::new(0));
+    let bear = {
+        let gate = Arc::clone(&gate);
+        move |_: JobContext, _: Value| {
+            let gate = Arc::clone(&gate);
+            async move { gate.acquire().await.map(|_| "x".repeat(100 * 1024)).map_err(JobError::fail) }
+        }
+    };
+    let _bearer = Lone::start(Worker::builder().handler("bear", bear), node, &outside);
+    api.knows("echo").await;
+    api.knows("bear").await;
     let client = api.client();
 
     let mut ledger = Ledger::default();
     ledger.submit(&client, "echo", 50, |n| json!(n)).await;
-    let mut sleepers = Ledger::default();
-    sleepers.submit(&client, "demo.sleep", 20, |_| json!({ "seconds": 1.0 })).await;
-    // The sleepers' outcomes come while there is no room to store them.
+    let mut large = Ledger::default();
+    large.submit(&client, "bear", 20, |_| Value::Null).await;
+    eventually("all of them to run", HEALED, async || {
+        let running = client.get("/v1/jobs?state=running&kind=bear").await.ok()?.json();
+        (running["items"].as_array()?.len() == 20).then_some(())
+    })
+    .await;
     let filler = disk.fill();
     let refused = eventually("a submission to be refused", HEALED, async || {
         let answer = client.submit("echo", &json!("x".repeat(64 * 1024)), None).await.ok()?;
@@ -73,6 +93,7 @@ async fn p8_a_full_disk_refuses_and_loses_nothing() {
     assert_eq!(refused.json()["type"], "/problems/store-unavailable");
     let ready = client.get("/readyz").await.unwrap();
     assert_eq!(ready.status.as_u16(), 503, "{}", ready.text);
+    gate.add_permits(20);
     eventually("outcomes to be held", HEALED, async || {
         api.process().log().contains("outcomes cannot be stored; they are held").then_some(())
     })
@@ -86,6 +107,6 @@ async fn p8_a_full_disk_refuses_and_loses_nothing() {
     .await;
     ledger.submit(&client, "echo", 20, |n| json!(n)).await;
     ledger.audit_echo(&client).await;
-    sleepers.audit(&client, |_, _| true).await;
-    assert_eq!((ledger.0.len(), sleepers.0.len()), (70, 20));
+    large.audit(&client, |_, output| output.as_str().is_some_and(|output| output.len() == 100 * 1024)).await;
+    assert_eq!((ledger.0.len(), large.0.len()), (70, 20));
 }

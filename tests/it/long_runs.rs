@@ -4,17 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use buzzer_shared::broker::amqp::AmqpBroker;
-use buzzer_shared::shutdown::Shutdown;
-use buzzer_shared::topology::Topology;
 use buzzer_tests::client::Client;
 use buzzer_tests::ledger::HEALED;
+use buzzer_tests::lone::Lone;
 use buzzer_tests::outside::Outside;
 use buzzer_tests::rabbitmq::{RabbitNode, Settings};
 use buzzer_tests::wait::eventually;
-use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker, WorkerBuilder, WorkerConfig};
+use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker};
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 /// How long RabbitMQ lets a delivery be unacknowledged: a twelfth of a minute for the half hour that it is as a rule.
@@ -23,33 +20,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PATIENCES: u32 = 5;
 /// A fast job does not wait for a long one.
 const FAST: Duration = Duration::from_secs(3);
-
-/// A worker in a runtime of its own, which can be lost without a goodbye.
-struct Lone {
-    runtime: Option<Runtime>,
-    shutdown: Shutdown,
-}
-
-impl Lone {
-    fn start(builder: WorkerBuilder, node: &RabbitNode, outside: &Outside) -> Self {
-        let config = WorkerConfig { beat: "500ms".parse().unwrap(), ..WorkerConfig::default() };
-        let (worker, shutdown) = (builder.config(config).build().unwrap(), Shutdown::default());
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let (url, topology, stop) = (node.url(), Topology::new(&outside.prefix), shutdown.clone());
-        runtime.spawn(async move { worker.run(AmqpBroker::connect(url, "test-worker"), topology, stop).await });
-        Self { runtime: Some(runtime), shutdown }
-    }
-}
-
-impl Drop for Lone {
-    /// Its connections break, and nothing of it goes on.
-    fn drop(&mut self) {
-        self.shutdown.request();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
 
 /// How often handlers were called.
 #[derive(Debug, Clone, Default)]

@@ -6,6 +6,7 @@ pub mod foreign;
 pub mod guardian;
 pub mod inside;
 pub mod ledger;
+pub mod lone;
 pub mod outside;
 pub mod process;
 pub mod rabbitmq;
