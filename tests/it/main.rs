@@ -5,6 +5,7 @@
 mod broker;
 mod document;
 mod faults;
+mod hostile;
 mod http;
 mod outside;
 mod readme;

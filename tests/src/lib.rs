@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod guardian;
+pub mod hostile;
 pub mod inside;
 pub mod outside;
 pub mod process;
