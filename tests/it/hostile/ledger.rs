@@ -336,7 +336,16 @@ impl Findings<'_> {
             self.suspicion_has_its_grounds(),
         ];
         let broken = checks.into_iter().filter_map(Result::err);
-        broken.map(|how| format!("{how}\n  {:?}\n  {:#?}\n  {:#?}", self.job, self.log, self.tale)).collect()
+        broken.map(|how| format!("{how}\n  {:?}\n{}  {:?}", self.job, self.story(), self.tale)).collect()
+    }
+
+    /// The log, a line for each event.
+    fn story(&self) -> String {
+        let line = |entry: &Entry| {
+            let data = entry.data.as_ref().map(Value::to_string).unwrap_or_default();
+            format!("  {} {} {} ({}) {data}\n", entry.seq, entry.at, entry.r#type, entry.attempt)
+        };
+        self.log.iter().map(line).collect()
     }
 
     fn the_log_is_whole(&self) -> Result<(), String> {
@@ -500,10 +509,13 @@ impl Findings<'_> {
         content["report"].as_u64().and_then(|number| self.tale.reports.get(&number))
     }
 
+    /// The dispatch that an entry tells the start of: the last that its worker had begun by then. Where the word of the
+    /// start was overtaken, the entry has the time of a later signal.
     fn begun_by(&self, started: &Entry) -> Option<u32> {
         let worker = started.data.as_ref().map(|data| &data["worker"]);
-        let same = |begun: &&Begun| begun.at == started.at && worker == Some(&json!(begun.worker));
-        self.tale.begun.iter().chain(&self.tale.said_to_begin).find(same).map(|begun| begun.dispatch)
+        let its_own = |begun: &&Begun| begun.at <= started.at && worker == Some(&json!(begun.worker));
+        let begun = self.tale.begun.iter().chain(&self.tale.said_to_begin).filter(its_own);
+        begun.max_by_key(|begun| begun.at).map(|begun| begun.dispatch)
     }
 }
 

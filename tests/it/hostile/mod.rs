@@ -45,11 +45,15 @@ const HEALED: Duration = Duration::from_secs(120);
 const SHORT: Span = Span::from_secs(1);
 /// Longer than the test: what it heals does not count.
 const LONG_LEASE: Span = Span::from_secs(600);
+/// Slots of a worker: few enough that jobs wait for their turn.
+const FEW: u16 = 6;
+/// More than ever wait for the end of a long lease.
+const MANY: u16 = 500;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_p2_p3_p4_p5_p11_whatever_a_hostile_broker_does() {
     for_each_seed(SEEDS, |seed| async move {
-        let mut world = World::start(seed, SHORT, hostile).await;
+        let mut world = World::start(seed, SHORT, FEW, hostile).await;
         world.live().await;
         world.heal().await;
         world.speak_too_late().await;
@@ -61,7 +65,7 @@ async fn p1_p2_p3_p4_p5_p11_whatever_a_hostile_broker_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_no_confirmed_success_is_lost_however_often_the_api_is_killed() {
     for_each_seed(4, |seed| async move {
-        let mut world = World::start(seed, LONG_LEASE, |_| Rates::HONEST).await;
+        let mut world = World::start(seed, LONG_LEASE, MANY, |_| Rates::HONEST).await;
         world.manners.mend();
         world.be_killed_under_load().await;
         world.all_that_succeeded_is_stored().await;
@@ -140,13 +144,13 @@ struct World {
 
 impl World {
     /// Answers once every kind is known.
-    async fn start(seed: u64, lease: Span, rates: fn(&Route) -> Rates) -> Self {
+    async fn start(seed: u64, lease: Span, slots: u16, rates: fn(&Route) -> Rates) -> Self {
         let mut dice = fastrand::Rng::with_seed(seed);
         let folder = TempDir::new().expect("a temporary folder");
         let node = HostileNode::new(Arc::new(SystemClock), dice.u64(..), rates);
         let api = Api::start(folder.path(), &node, true, lease).await;
         let address = watch::Sender::new(Some(api.client()));
-        let (manners, ledger) = (Manners::default(), Ledger::default());
+        let (manners, ledger) = (Manners::new(slots), Ledger::default());
         let mut world = Self {
             dice,
             folder,

@@ -34,7 +34,6 @@ const BEAT: Duration = Duration::from_millis(150);
 const ANNOUNCE_EVERY: u32 = 6;
 /// What the broker did not take is handed over again after this.
 const AGAIN: Duration = Duration::from_millis(20);
-const SLOTS: u16 = 6;
 /// Runs that are forgotten keep their requests unacknowledged, and must not hold up the others.
 const PREFETCH: u16 = 500;
 /// A request that came so often before is a suspect.
@@ -43,16 +42,22 @@ const SUSPECT: u32 = 2;
 const LATE: Duration = Duration::from_millis(1300);
 
 /// How all workers of one test behave. Cheap to clone.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Manners(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
+    /// How many runs of each kind a worker says that it takes on.
+    slots: u16,
     good: AtomicBool,
     runs: AtomicUsize,
 }
 
 impl Manners {
+    pub fn new(slots: u16) -> Self {
+        Self(Arc::new(Inner { slots, ..Inner::default() }))
+    }
+
     /// From now on every run goes well, but for those of poison.
     pub fn mend(&self) {
         self.0.good.store(true, Ordering::SeqCst);
@@ -174,7 +179,7 @@ impl Script {
 
 /// Takes requests, beats, and hears what the API says, until it is killed.
 async fn live(crew: Crew, mut dice: fastrand::Rng) {
-    let specs = kinds();
+    let specs = kinds(crew.manners.0.slots);
     let [mut plain, mut once, mut long] = specs.each_ref().map(|spec| crew.requests(spec));
     let mut control = crew.line.subscribe(Subscription {
         queue: topology().control_queue(crew.id),
@@ -455,7 +460,7 @@ fn is_poison(request: &Request) -> bool {
     serde_json::from_slice::<Value>(&request.input).is_ok_and(|input| input["poison"] == true)
 }
 
-fn kinds() -> [KindSpec; 3] {
+fn kinds(slots: u16) -> [KindSpec; 3] {
     let retry = RetryPolicy { max_attempts: 4, backoff: Span::from_millis(50), max_backoff: Span::from_millis(200) };
     let spec = |name: &str, timeout, delivery| KindSpec {
         name: name.parse().expect("a kind"),
@@ -466,7 +471,7 @@ fn kinds() -> [KindSpec; 3] {
         example: None,
         retry: if delivery == DeliveryMode::AtMostOnce { RetryPolicy::NEVER } else { retry },
         timeout,
-        slots: SLOTS,
+        slots,
         delivery,
     };
     [
