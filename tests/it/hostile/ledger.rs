@@ -268,7 +268,8 @@ impl Ledger {
 
     /// Jobs whose success was confirmed. With an honest broker, each of them is to end so.
     pub fn certainly_succeeded(&self) -> Vec<JobId> {
-        let certain = |tale: &Tale| tale.reports.values().any(|report| report.confirmed && report.said == Said::Succeeded);
+        let certain =
+            |tale: &Tale| tale.reports.values().any(|report| report.confirmed && report.said == Said::Succeeded);
         self.book().tales.iter().filter(|(_, tale)| certain(tale)).map(|(id, _)| *id).collect()
     }
 }

@@ -80,15 +80,8 @@ async fn p1_no_confirmed_success_is_lost_however_often_the_api_is_killed() {
 /// How the broker treats each route on its bad days.
 fn hostile(route: &Route) -> Rates {
     let delay = Duration::from_millis(1800);
-    let bad = Rates {
-        lost: 0.05,
-        vanished: 0.03,
-        unconfirmed: 0.08,
-        refused: 0.02,
-        doubled: 0.06,
-        delayed: 0.10,
-        delay,
-    };
+    let bad =
+        Rates { lost: 0.05, vanished: 0.03, unconfirmed: 0.08, refused: 0.02, doubled: 0.06, delayed: 0.10, delay };
     let topology = topology();
     if *route == topology.request(&ONCE.parse().expect("a kind")) {
         // A broker that hands a message out a second time says that it does so. These copies it could not tell apart.
@@ -151,18 +144,8 @@ impl World {
         let api = Api::start(folder.path(), &node, true, lease).await;
         let address = watch::Sender::new(Some(api.client()));
         let (manners, ledger) = (Manners::new(slots), Ledger::default());
-        let mut world = Self {
-            dice,
-            folder,
-            lease,
-            rates,
-            node,
-            api: Some(api),
-            address,
-            workers: Vec::new(),
-            manners,
-            ledger,
-        };
+        let mut world =
+            Self { dice, folder, lease, rates, node, api: Some(api), address, workers: Vec::new(), manners, ledger };
         world.hire();
         world.hire();
         let client = world.client();
@@ -177,11 +160,7 @@ impl World {
     /// Clients do what they do, and disasters strike until they are through.
     async fn live(&mut self) {
         let mut customers: Vec<_> = (0..3)
-            .map(|_| Customer {
-                api: self.address.subscribe(),
-                ledger: self.ledger.clone(),
-                dice: self.dice.fork(),
-            })
+            .map(|_| Customer { api: self.address.subscribe(), ledger: self.ledger.clone(), dice: self.dice.fork() })
             .collect();
         if self.dice.u32(..3) == 0 {
             customers[0].poison().await;

@@ -275,8 +275,10 @@ impl Crew {
         let answered = if is_once && redeliveries > 0 {
             // Somebody may have begun it. Nobody may say that it can go out again.
             let problem = problem::job::lost("It was delivered before.");
-            self.say(id, Said::Failed { last: true }, false, |number| failed(problem.with("report", number), Retry::Never))
-                .await;
+            self.say(id, Said::Failed { last: true }, false, |number| {
+                failed(problem.with("report", number), Retry::Never)
+            })
+            .await;
             Some(receipt)
         } else if !run.request.alone && redeliveries >= SUSPECT {
             self.ledger.suspected(id.job);
@@ -387,7 +389,8 @@ impl Crew {
     async fn fail(&self, id: RunId, begun: Option<Time>, retry: Retry) {
         let last = retry == Retry::Never;
         let problem = Problem::new("scripted", "As the script says", "It failed.");
-        self.say(id, Said::Failed { last }, false, |number| (begun, failed(problem.with("report", number), retry).1)).await;
+        self.say(id, Said::Failed { last }, false, |number| (begun, failed(problem.with("report", number), retry).1))
+            .await;
     }
 
     /// Speaks for dispatches that are over, and for some that never were.
