@@ -104,6 +104,11 @@ impl Known {
     pub fn end(&self) -> Option<&str> {
         self.end.as_ref().and_then(|job| job["state"].as_str())
     }
+
+    /// Whether it has ended, and no key goes with it.
+    pub fn has_ended_without_key(&self) -> bool {
+        self.end.as_ref().is_some_and(|job| job["tags"]["key"].is_null())
+    }
 }
 
 /// What clients do and see.
@@ -123,10 +128,6 @@ impl Ledger {
 
     pub fn is_key_used(&self, key: &str) -> bool {
         self.book().keys.contains_key(key)
-    }
-
-    pub fn has_key(&self, job: JobId) -> bool {
-        self.book().keys.values().any(|keyed| *keyed == job)
     }
 
     /// Any of the accepted jobs.
@@ -158,13 +159,11 @@ impl Ledger {
         let tale = book.tales.entry(id).or_default();
         tale.seq = tale.seq.max(seq);
         let is_done = shown["done"] == true;
-        let end = tale.end.get_or_insert_with(|| if is_done { shown.clone() } else { Value::Null }).clone();
-        if end.is_null() {
-            tale.end = None;
-        }
+        let changed = is_done && tale.end.get_or_insert_with(|| shown.clone()) != shown;
+        let end = tale.end.clone();
         drop(book);
-        if is_done && end != *shown {
-            self.broken(format!("P2: job {id} changed after its end: {end} became {shown}"));
+        if changed {
+            self.broken(format!("P2: job {id} changed after its end: {end:?} became {shown}"));
         }
         if !is_done && let Some(end) = &before.end {
             self.broken(format!("P2: job {id} had ended as {end}, and lives again as {shown}"));

@@ -10,6 +10,7 @@ mod races;
 mod system;
 mod worker;
 
+use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,19 +27,19 @@ use buzzer_tests::hostile::{HostileNode, Rates};
 use buzzer_tests::inside::topology;
 use buzzer_tests::wait::eventually;
 use futures_util::{FutureExt, StreamExt, stream};
-use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use customer::{Customer, look};
+use customer::{Customer, flood, look};
 use ledger::{Ledger, Said};
 use system::Api;
 use worker::{LONG, Manners, ONCE, PLAIN, ScriptedWorker, success};
 
 /// How many seeds are tried, unless `BUZZER_SEEDS` says otherwise.
 const SEEDS: u64 = 24;
-const AT_ONCE: usize = 8;
+/// Much of their time they wait for leases to end.
+const AT_ONCE: usize = 12;
 /// For everything to be healed and done, on a busy machine.
 const HEALED: Duration = Duration::from_secs(120);
 /// The shortest there may be, so that healing is seen soon.
@@ -108,9 +109,9 @@ where
         None => 1..=number("BUZZER_SEEDS").unwrap_or(usually),
     };
     let worlds = stream::iter(seeds).map(|seed| {
-        // What panics is on the screen already; the other seeds go on.
+        // The other seeds go on.
         let ended = AssertUnwindSafe(world(seed)).catch_unwind();
-        ended.map(move |ended| (seed, ended.unwrap_or_else(|_| vec!["a panic, see above".into()])))
+        ended.map(move |ended| (seed, ended.unwrap_or_else(|panic| vec![told(&*panic)])))
     });
     let ended: Vec<_> = worlds.buffer_unordered(AT_ONCE).collect().await;
     let broken: Vec<_> = ended.into_iter().filter(|(_, broken)| !broken.is_empty()).collect();
@@ -119,6 +120,12 @@ where
     }
     let seeds: Vec<_> = broken.iter().map(|(seed, _)| seed).collect();
     assert!(seeds.is_empty(), "promises were broken with the seeds {seeds:?}");
+}
+
+/// What a panic says.
+fn told(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref().copied());
+    text.unwrap_or("a panic, see above").into()
 }
 
 /// One Buzzer with everything around it.
@@ -245,20 +252,17 @@ impl World {
         self.manners.mend();
         self.hire();
         let client = self.client();
-        let mut open = Vec::new();
+        let mut waited_for = Vec::new();
         let ended = async {
             loop {
-                let jobs = client.get("/v1/jobs?limit=500").await.expect("a list").json();
-                assert!(jobs["next"].is_null(), "more jobs than one page");
-                open = jobs["items"].as_array().expect("a list").clone();
-                open.retain(|job| job["done"] != true);
-                let Some(first) = open.first() else { return };
+                waited_for = unfinished(&client).await;
+                let Some(first) = waited_for.first() else { return };
                 let id = first["id"].as_str().and_then(|id| id.parse().ok()).expect("an id");
                 look(&client, &self.ledger, id, "?wait=1").await;
             }
         };
         if tokio::time::timeout(HEALED, ended).await.is_err() {
-            panic!("P1: {} jobs have not ended after {HEALED:?}: {open:#?}", open.len());
+            panic!("P1: {} jobs have not ended after {HEALED:?}, as {}", waited_for.len(), waited_for[0]);
         }
         eventually("all runs and messages to end", HEALED, async || {
             (self.manners.runs() == 0 && self.node.delayed() == 0).then_some(())
@@ -293,17 +297,9 @@ impl World {
     /// Whenever some more successes were confirmed, the API is killed, and outcomes are on their way.
     async fn be_killed_under_load(&mut self) {
         for _ in 0..5 {
-            let client = self.client();
-            let ledger = self.ledger.clone();
+            let ledger = &self.ledger;
             let enough = ledger.count_confirmed() + self.dice.usize(20..60);
-            let load = tokio::spawn(async move {
-                let submissions = stream::iter(0..).map(|n| {
-                    let (client, order) = (client.clone(), json!({ "input": n }));
-                    async move { client.send(client.request(Method::POST, "/v1/jobs/once").json(&order)).await }
-                });
-                // Until there is no API any more.
-                submissions.buffer_unordered(16).take_while(|answer| std::future::ready(answer.is_ok())).count().await
-            });
+            let load = tokio::spawn(flood(self.client(), ledger.clone()));
             eventually("successes to be confirmed", HEALED, async || {
                 (ledger.count_confirmed() >= enough).then_some(())
             })
@@ -333,5 +329,17 @@ impl World {
         }
         let store = SqliteStore::open(&system::store(self.folder.path())).expect("the store");
         self.ledger.audit(&store).await
+    }
+}
+
+/// The jobs that have not ended.
+async fn unfinished(client: &Client) -> Vec<Value> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = client.get(&format!("/v1/jobs?limit=500{cursor}")).await.expect("a list").json();
+        let jobs = page["items"].as_array().expect("a list");
+        found.extend(jobs.iter().filter(|job| job["done"] != true).cloned());
+        let Some(next) = page["next"].as_str() else { return found };
+        cursor = format!("&cursor={next}");
     }
 }
