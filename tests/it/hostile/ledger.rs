@@ -273,10 +273,18 @@ impl Ledger {
     }
 }
 
-/// The audit.
+/// What an audit found.
+#[derive(Debug, Default)]
+pub struct Audit {
+    /// Every promise that was broken.
+    pub broken: Vec<String>,
+    /// How many jobs ended in each way: a state, or the problem of ours that it ended with.
+    pub ends: BTreeMap<String, usize>,
+}
+
 impl Ledger {
-    /// Every promise that was broken, given what is stored in the end.
-    pub async fn audit(&self, store: &dyn Store) -> Vec<String> {
+    /// Holds what is stored in the end against what is known.
+    pub async fn audit(&self, store: &dyn Store) -> Audit {
         let tenant = Tenant::default();
         let page = Page { after: None, limit: ALL };
         let stored = store.jobs(&tenant, &Filter::default(), page).await.expect("a list");
@@ -286,8 +294,10 @@ impl Ledger {
             }
         }
         let mut keys = BTreeSet::new();
+        let mut ends = BTreeMap::new();
         for listed in &stored {
             let id = listed.job.id;
+            *ends.entry(end(&listed.job)).or_default() += 1;
             let found = store.job_with_content(&tenant, id).await.expect("a job").expect("it was listed");
             let log = store.events(&tenant, id, 0, ALL).await.expect("a log");
             let broken = {
@@ -303,7 +313,7 @@ impl Ledger {
                 self.broken(format!("P4: the key {key} made more than one job"));
             }
         }
-        std::mem::take(&mut self.book().broken)
+        Audit { broken: std::mem::take(&mut self.book().broken), ends }
     }
 
     fn tell(&self, job: JobId, what: impl FnOnce(&mut Tale)) {
@@ -517,6 +527,11 @@ impl Findings<'_> {
         let begun = self.tale.begun.iter().chain(&self.tale.said_to_begin).filter(its_own);
         begun.max_by_key(|begun| begun.at).map(|begun| begun.dispatch)
     }
+}
+
+fn end(job: &Job) -> String {
+    let ours = job.error.as_ref().map(|error| error.r#type.as_str()).filter(|r#type| r#type.starts_with('/'));
+    ours.unwrap_or(job.phase.state().as_str()).into()
 }
 
 fn holds(condition: bool, how: impl FnOnce() -> String) -> Result<(), String> {
