@@ -50,7 +50,9 @@ impl Customer {
 
     /// A job that brings its workers down, as it seems.
     pub async fn poison(&mut self) {
-        self.send_in(PLAIN, &json!({ "input": { "poison": true } })).await;
+        if let Some(job) = self.send_in(PLAIN, &json!({ "input": { "poison": true } })).await {
+            self.ledger.leave_alone(job);
+        }
     }
 
     async fn submit(&mut self) {
@@ -65,21 +67,24 @@ impl Customer {
             }
             _ => {}
         }
-        self.send_in(kind, &order).await;
+        let _ = self.send_in(kind, &order).await;
     }
 
-    async fn send_in(&mut self, kind: &str, order: &Value) {
+    /// The job, if it was accepted.
+    async fn send_in(&mut self, kind: &str, order: &Value) -> Option<JobId> {
         let client = self.client().await;
         let mut request = client.request(Method::POST, &format!("/v1/jobs/{kind}")).json(order);
         if self.dice.u32(..8) == 0 {
             request = request.header("prefer", "wait=1");
         }
-        let Ok(answer) = client.send(request).await else { return };
-        if self.is_one_of(&answer, &[200, 202]) {
-            let job = answer.json();
-            self.ledger.accepted(id(&job));
-            self.ledger.shown(&job, &Known::default());
+        let answer = client.send(request).await.ok()?;
+        if !self.is_one_of(&answer, &[200, 202]) {
+            return None;
         }
+        let job = answer.json();
+        self.ledger.accepted(id(&job));
+        self.ledger.shown(&job, &Known::default());
+        Some(id(&job))
     }
 
     /// The same key is always the same order; now and then another one is tried under it.

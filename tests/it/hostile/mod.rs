@@ -182,7 +182,7 @@ impl World {
         let mut customers: Vec<_> = (0..3)
             .map(|_| Customer { api: self.address.subscribe(), ledger: self.ledger.clone(), dice: self.dice.fork() })
             .collect();
-        if self.dice.bool() {
+        if self.dice.u32(..3) == 0 {
             customers[0].poison().await;
         }
         let shopping = customers.into_iter().map(|customer| tokio::spawn(customer.shop(30)));
