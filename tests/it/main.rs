@@ -9,6 +9,7 @@ mod document;
 mod faults;
 mod full;
 mod garbage;
+mod hostile;
 mod http;
 mod http_request;
 mod long_runs;

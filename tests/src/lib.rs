@@ -4,6 +4,7 @@
 pub mod client;
 pub mod foreign;
 pub mod guardian;
+pub mod hostile;
 pub mod inside;
 pub mod ledger;
 pub mod lone;
