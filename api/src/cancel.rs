@@ -1,7 +1,7 @@
 //! Tells the workers which runs are to stop.
 //!
-//! The wish itself is in the store. A word to the workers may be lost, so it is said again with every sign of life of a run
-//! that should have stopped: a late start, a report, a beat.
+//! The wish itself is in the store. A word to the workers may be lost, so it is said again with every sign of life of
+//! a run that should have stopped: a late start, a report, a beat.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +35,14 @@ impl Cancels {
     /// Has the workers told to stop the last run of this job, if there was any.
     pub fn tell(&self, job: &Job) {
         if job.dispatch > 0 {
-            // No room: the run's next sign of life brings it here again.
-            let _ = self.0.try_send(RunId { job: job.id, dispatch: job.dispatch });
+            self.tell_run(RunId { job: job.id, dispatch: job.dispatch });
         }
+    }
+
+    /// Has the workers told to stop this run.
+    pub fn tell_run(&self, run: RunId) {
+        // No room: the run's next sign of life brings it here again.
+        let _ = self.0.try_send(run);
     }
 }
 

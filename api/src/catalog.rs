@@ -13,8 +13,8 @@ use crate::store::{KnownKind, KnownWorker, Store, StoreError};
 
 /// A worker that was silent for so long, three beats, counts as gone.
 const SILENCE: Duration = Duration::from_secs(15);
-/// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s at
-/// most, and a claim is 30 s unless the operator says otherwise.
+/// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s
+/// at most, and a claim is 30 s unless the operator says otherwise.
 const LOST: std::ops::Range<Duration> = Duration::from_millis(7_500)..Duration::from_secs(60);
 /// More errors of one input than that help nobody.
 const ERRORS_MAX: usize = 20;
@@ -96,6 +96,12 @@ impl Catalog {
             }
             slots
         })
+    }
+
+    /// The kinds whose requests are acknowledged before they run.
+    pub fn early(&self) -> HashSet<Kind> {
+        let early = |entry: &&Arc<Entry>| entry.spec().acknowledges_early();
+        self.read(|snapshot| snapshot.kinds.values().filter(early).map(|entry| entry.spec().name.clone()).collect())
     }
 
     /// The kinds of which a worker was lost of late: it fell silent without having said that it leaves.

@@ -56,12 +56,13 @@ impl ApiConfig {
 /// How long silence is waited for before a job is sent out again.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Leases {
-    /// How long a job that was sent out may go unheard of; 1s at least. Shorter heals faster; too short runs jobs twice.
+    /// How long a job that was sent out may go unheard of; 1s at least. Shorter heals faster; too short runs jobs
+    /// twice.
     #[arg(long, env = "BUZZER_CLAIM_LEASE", default_value = "30s", value_parser = lease)]
     pub claim_lease: Span,
 
-    /// How long a run may go without a sign of life of its worker, several beats; 1s at least. Shorter heals faster; too
-    /// short runs jobs twice.
+    /// How long a run may go without a sign of life of its worker, several beats; 1s at least. Shorter heals faster;
+    /// too short runs jobs twice.
     #[arg(long, env = "BUZZER_RUN_LEASE", default_value = "60s", value_parser = lease)]
     pub run_lease: Span,
 }

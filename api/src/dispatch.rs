@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, PublishError};
 use buzzer_shared::id::RunId;
-use buzzer_shared::kind::Kind;
+use buzzer_shared::kind::{DeliveryMode, Kind};
 use buzzer_shared::message::Request;
 use buzzer_shared::problem;
 use buzzer_shared::shutdown::Shutdown;
@@ -194,15 +194,16 @@ fn request(job: &Job, input: bytes::Bytes, now: Time) -> Request {
     let claim = job.phase.lease().map_or(Duration::ZERO, |until| until.since(now));
     // What has started once does not expire any more.
     let expires_at = job.expires_at.filter(|_| job.started_at.is_none());
-    let expires = expires_at.map_or(Duration::MAX, |at| at.since(now));
+    let expires_in = expires_at.map(|at| at.since(now));
     Request {
         run: RunId { job: job.id, dispatch: job.dispatch },
         kind: job.kind.clone(),
         attempt: job.attempt,
         priority: job.priority,
         timeout: job.timeout,
-        expiration: (claim * 2 / 3).min(expires),
-        expires_at,
+        expiration: (claim * 2 / 3).min(expires_in.unwrap_or(Duration::MAX)),
+        expires_in,
+        at_most_once: job.delivery == DeliveryMode::AtMostOnce,
         alone: job.suspicion.alone,
         traceparent: None,
         input,

@@ -125,7 +125,8 @@ fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 impl JsonBody {
-    /// Reads the body, a JSON object. What is not JSON is one problem; JSON that does not fit is another, with the place that is wrong.
+    /// Reads the body, a JSON object. What is not JSON is one problem; JSON that does not fit is another, with the
+    /// place that is wrong.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
         let mut deserializer = serde_json::Deserializer::from_slice(&self.0);
         let mut track = serde_path_to_error::Track::new();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use buzzer_shared::id::{JobId, Tenant};
+use buzzer_shared::id::{JobId, RunId, Tenant};
 use buzzer_shared::time::Clock;
 
 use crate::cancel::Cancels;
@@ -37,13 +37,17 @@ impl Journal {
                 Applied::Unknown => {
                     self.tally.unknown_job();
                     unknown += 1;
+                    // Deleted while an old run of it goes on: nobody waits for that.
+                    if let Some(dispatch) = told.held {
+                        self.cancels.tell_run(RunId { job: told.job, dispatch });
+                    }
                 }
             }
         }
         if unknown > 0 {
             tracing::warn!(
                 events = unknown,
-                "events of unknown jobs were ignored: does another store share this broker's prefix?"
+                "events of unknown jobs were ignored: they were deleted, or another store shares this broker's prefix"
             );
         }
         self.lanes.changed(&changes);
@@ -93,14 +97,17 @@ struct Told {
     job: JobId,
     /// The dispatch whose outcome it was, if it was one.
     outcome_of: Option<u32>,
+    /// The dispatch that a worker says it holds, if it was that.
+    held: Option<u32>,
 }
 
 impl Told {
     fn of(happening: &Happening) -> Self {
-        let outcome_of = match &happening.event {
-            Event::Finished { dispatch, .. } => Some(*dispatch),
-            _ => None,
+        let (outcome_of, held) = match &happening.event {
+            Event::Finished { dispatch, .. } => (Some(*dispatch), None),
+            Event::Held { dispatch, .. } => (None, Some(*dispatch)),
+            _ => (None, None),
         };
-        Self { job: happening.job, outcome_of }
+        Self { job: happening.job, outcome_of, held }
     }
 }

@@ -1,7 +1,7 @@
 //! Buzzer's HTTP service: it accepts jobs, stores them, sends them out, takes the replies, and tells whoever waits.
 //!
-//! One job's road: [`jobs`] `submit` → [`store`] `submit` → `202` → [`lanes`], [`dispatch`] → the broker → a worker → the broker →
-//! [`replies`] → [`journal`] → [`store`] `apply`, which asks [`lifecycle`] → [`wake`] → [`jobs`] `get`.
+//! One job's road: [`jobs`] `submit` → [`store`] `submit` → `202` → [`lanes`], [`dispatch`] → the broker → a worker →
+//! the broker → [`replies`] → [`journal`] → [`store`] `apply`, which asks [`lifecycle`] → [`wake`] → [`jobs`] `get`.
 
 pub mod app;
 pub mod config;

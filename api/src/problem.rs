@@ -196,7 +196,7 @@ problem_types! {
     LOST "lost" None, "Nobody knows how the run ended",
         "The kind of this job promises that a job is never run twice. Its run was begun, or sent out, and then its worker or the broker was lost, so nobody knows how far it came. Look at what it did, and run it again by hand if that is right: `POST /v1/jobs/{id}/retry` makes a new job of it.";
     POISON "poison" None, "The job brings workers down",
-        "Three times a worker was lost while it ran this job and nothing beside it. It is not tried again, so that the other jobs can go on. The worker's own log, or the system's, says how it died: look for a crash, or for a process killed for its memory.";
+        "Three times a worker was lost while it ran this job and nothing beside it, or ten times while others ran there, too. It is not tried again, so that the other jobs can go on. The worker's own log, or the system's, says how it died: look for a crash, or for a process killed for its memory.";
     EXPIRED "expired" None, "The job was not started in time",
         "The submission said with `expires` by when the job must have started. It had not, so it was given up. `waiting` told meanwhile what it waited for: most often there were too few workers.";
     HTTP_STATUS "http-status" None, "The service said no",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, DeclareError, Line, Receipts, Subscription};
 use buzzer_shared::kind::Kind;
-use buzzer_shared::message::{Announce, Beat, Control, Pulse};
+use buzzer_shared::message::{Announce, Beat, Control, Knock, Pulse};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
@@ -20,6 +20,8 @@ use crate::store::{self, StoreError};
 
 /// A worker that is not known is asked for its kinds, but not with each of its beats: all workers hear the question.
 const ASK_EVERY: Duration = Duration::from_secs(1);
+/// How soon an alarm of the broker is noticed: well before a lease can end for it.
+const KNOCK_EVERY: Duration = Duration::from_secs(5);
 
 /// Consumes the pulse queue.
 #[derive(Debug)]
@@ -53,6 +55,8 @@ impl Pulses {
         let (mut line, mut attached) = (self.broker.line(), subscriber.attached());
         line.mark_changed();
         let mut opening = Opening::default();
+        let mut knock = tokio::time::interval(KNOCK_EVERY);
+        knock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
@@ -64,31 +68,51 @@ impl Pulses {
                 }
                 Ok(()) = attached.changed() => {
                     // It may have changed twice: then something was missed in between.
-                    self.hearing.note(false, self.clock.now());
-                    self.hearing.note(*attached.borrow_and_update(), self.clock.now());
+                    self.note(false);
+                    self.note(*attached.borrow_and_update());
                 }
                 Some(declared) = opening.declared.join_next() => self.opened(declared, &mut opening.kinds),
                 delivery = subscriber.next() => {
                     let Some(delivery) = delivery else { return };
-                    match Pulse::read(&delivery.message) {
+                    let kept = match Pulse::read(&delivery.message) {
                         Ok(pulse) => self.step(pulse, &mut opening).await,
-                        Err(reason) => tracing::warn!(%reason, "a pulse cannot be read; it is dropped"),
-                    }
-                    self.hearing.note(*attached.borrow(), self.clock.now());
+                        Err(reason) => {
+                            self.journal.tally.unreadable();
+                            tracing::warn!(%reason, "a pulse cannot be read; it is dropped");
+                            true
+                        }
+                    };
+                    self.note(kept && *attached.borrow());
                 }
-                () = tokio::time::sleep(hearing::LOOK) => self.hearing.note(*attached.borrow(), self.clock.now()),
+                _ = knock.tick() => self.knock(),
+                () = tokio::time::sleep(hearing::LOOK) => self.note(*attached.borrow()),
             }
         }
     }
 
-    async fn step(&self, pulse: Pulse, opening: &mut Opening) {
+    /// Whether it was taken. A beat that could not be stored was not heard.
+    async fn step(&self, pulse: Pulse, opening: &mut Opening) -> bool {
         let taken = match pulse {
             Pulse::Announce(announce) => self.announced(&announce, opening).await,
             Pulse::Beat(beat) => self.beaten(&beat, opening).await,
+            Pulse::Knock => Ok(()),
         };
-        if let Err(error) = taken {
+        if let Err(error) = &taken {
             tracing::warn!(%error, "a pulse cannot be stored; the next one will be");
         }
+        taken.is_ok()
+    }
+
+    /// While the broker takes no messages, the workers cannot beat: their silence says nothing.
+    fn note(&self, all_heard: bool) {
+        self.hearing.note(all_heard && self.journal.lanes.is_line_up(), self.clock.now());
+    }
+
+    /// RabbitMQ tells of an alarm only to who publishes, and an API may have nothing to publish.
+    fn knock(&self) {
+        let (broker, route) = (Arc::clone(&self.broker), self.topology.pulse());
+        // Not waited for: meanwhile beats are taken.
+        tokio::spawn(async move { broker.publish(route, Knock.to_message()).await });
     }
 
     /// Opens the queue of every kind that is announced. Not waited for: a broker that is slow to make one queue must
@@ -144,6 +168,7 @@ impl Pulses {
     async fn look_around(&self) -> Result<(), StoreError> {
         self.catalog.refresh(&*self.journal.store, self.clock.now()).await?;
         self.journal.lanes.set_slots(&self.catalog.slots());
+        self.journal.lanes.set_early(&self.catalog.early());
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! Takes outcomes, and starts of runs that were acknowledged early, from the replies queue: stores them, then acknowledges them, in batches that follow the load.
+//! Takes outcomes, and starts of runs that were acknowledged early, from the replies queue: stores them, then
+//! acknowledges them, in batches that follow the load.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -56,7 +56,10 @@ impl Signals {
         for Delivery { message, .. } in batch {
             match Signal::read(&message) {
                 Ok(signal) => happenings.push(happening(signal, lease)),
-                Err(reason) => tracing::warn!(%reason, "a signal cannot be read; it is dropped"),
+                Err(reason) => {
+                    self.journal.tally.unreadable();
+                    tracing::warn!(%reason, "a signal cannot be read; it is dropped");
+                }
             }
         }
         if happenings.is_empty() {

@@ -66,8 +66,8 @@ impl Sweeper {
         }
     }
 
-    /// Takes back jobs whose lease has ended, but not before this replica has heard every outcome and beat for one whole
-    /// lease: until then silence may be its own.
+    /// Takes back jobs whose lease has ended, but not before this replica has heard every outcome and beat for one
+    /// whole lease: until then silence may be its own.
     pub async fn end_leases(&self) -> Result<(), StoreError> {
         let (lease, now) = (self.leases.claim_lease.as_duration(), self.clock.now());
         if !self.hearing.iter().all(|hearing| hearing.for_at_least(lease, now)) {
@@ -92,6 +92,7 @@ impl Sweeper {
     async fn look_around(&self) -> Result<(), StoreError> {
         self.catalog.refresh(&*self.journal.store, self.clock.now()).await?;
         self.journal.lanes.set_slots(&self.catalog.slots());
+        self.journal.lanes.set_early(&self.catalog.early());
         self.journal.lanes.reconcile(&self.journal.store.out().await?);
         self.bounds.refresh(&*self.journal.store).await
     }

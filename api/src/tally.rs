@@ -14,6 +14,7 @@ pub struct Tally(Arc<Counts>);
 struct Counts {
     ignored: [AtomicU64; Ignored::ALL.len()],
     unknown_job: AtomicU64,
+    unreadable: AtomicU64,
 }
 
 impl Tally {
@@ -27,11 +28,17 @@ impl Tally {
         self.0.unknown_job.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A signal or a pulse that nobody can read. It may be lost, so it is not parked.
+    pub fn unreadable(&self) {
+        self.0.unreadable.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Every reason with its count, also those that never came up.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let ignored = Ignored::ALL.iter().zip(&self.0.ignored).map(|(reason, count)| (reason.as_str(), load(count)));
-        ignored.chain([("unknown_job", load(&self.0.unknown_job))]).collect()
+        let others = [("unknown_job", load(&self.0.unknown_job)), ("unreadable", load(&self.0.unreadable))];
+        ignored.chain(others).collect()
     }
 }
 
@@ -46,6 +53,6 @@ mod tests {
         tally.unknown_job();
         let counts = tally.counts();
         assert_eq!((counts["done"], counts["old_dispatch"], counts["unknown_job"]), (2, 1, 1));
-        assert_eq!(counts.len(), Ignored::ALL.len() + 1);
+        assert_eq!(counts.len(), Ignored::ALL.len() + 2);
     }
 }

@@ -243,7 +243,9 @@ impl Client {
         deadline: Duration,
     ) -> Result<Said<T>, ClientError> {
         let request = request.timeout(deadline).build().map_err(|error| self.unreachable(&error, false))?;
-        let hands_in = request.method() == Method::POST && !request.url().path().contains("/v1/parked/");
+        // What makes a job takes a body or a key; all else may be asked again.
+        let hands_in =
+            request.method() == Method::POST && (request.body().is_some() || request.url().path().ends_with("/retry"));
         let response = self.http.execute(request).await.map_err(|error| self.unreachable(&error, hands_in))?;
         let status = response.status();
         let json = read(response).await.map_err(|error| self.unreachable(&error, hands_in))?;

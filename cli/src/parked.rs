@@ -113,7 +113,7 @@ impl Replay {
             match client.replay(&id).await {
                 Ok(_) => output::line(format!("replayed {}", plain(&id)))?,
                 Err(ClientError::Refused(problem)) => {
-                    eprintln!("buzzer: {}: {}", plain(&id), in_words(&problem));
+                    output::complain(&format!("{}: {}", plain(&id), in_words(&problem)));
                     refused += 1;
                 }
                 Err(other) => return Err(other.into()),
@@ -128,9 +128,19 @@ impl Replay {
 
 impl Drop {
     async fn run(self, client: &Client) -> Result<(), Failure> {
+        let mut refused = 0;
         for id in self.which.ids(client).await? {
-            client.drop_parked(&id).await?;
-            output::line(format!("dropped {}", plain(&id)))?;
+            match client.drop_parked(&id).await {
+                Ok(_) => output::line(format!("dropped {}", plain(&id)))?,
+                Err(ClientError::Refused(problem)) => {
+                    output::complain(&format!("{}: {}", plain(&id), in_words(&problem)));
+                    refused += 1;
+                }
+                Err(other) => return Err(other.into()),
+            }
+        }
+        if refused > 0 {
+            return Err(Failure::Usage(format!("{refused} were not dropped; the others are")));
         }
         Ok(())
     }

@@ -82,13 +82,19 @@ pub mod job {
         Problem::new(LOST, "Nobody knows how the run ended", reason.to_string())
     }
 
+    /// A worker says that it canceled the run, and nobody had asked for that.
+    pub fn gave_up() -> Problem {
+        Problem::new(FAILED, "The handler failed", "The run was given up, although nobody had asked for that.")
+    }
+
     pub fn expired(at: Time) -> Problem {
         Problem::new(EXPIRED, "The job was not started in time", format!("It should have started by {at}."))
     }
 
-    pub fn poison(crashes: u32) -> Problem {
-        let detail = format!("{crashes} runs of this job ended with the loss of their worker; there is no other.");
-        Problem::new(POISON, "The job brings workers down", detail).with("crashes", crashes)
+    /// `runs` ended with the loss of their worker.
+    pub fn poison(runs: u32) -> Problem {
+        let detail = format!("{runs} runs of this job ended with the loss of their worker; it is not run again.");
+        Problem::new(POISON, "The job brings workers down", detail).with("runs", runs)
     }
 
     pub fn rejected_input(reason: impl std::fmt::Display) -> Problem {

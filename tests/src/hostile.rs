@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
-use buzzer_shared::broker::{Broker, DeclareError, Line, PublishError, Subscriber, Subscription};
+use buzzer_shared::broker::{Broker, BrowseError, Browsed, DeclareError, Line, PublishError, Subscriber, Subscription};
 use buzzer_shared::message::Message;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::{Declaration, Route};
@@ -190,6 +190,10 @@ impl Broker for HostileBroker {
 
     fn subscribe(&self, subscription: Subscription) -> Subscriber {
         self.line.subscribe(subscription)
+    }
+
+    async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError> {
+        self.line.browse(queue, limit).await
     }
 
     fn line(&self) -> watch::Receiver<Line> {

@@ -32,6 +32,8 @@ pub(crate) struct Call<'a> {
     /// How long it may go on once somebody asked it to stop.
     pub(crate) grace: Duration,
     /// Canceled when it may go on no longer, for the worker stops.
+    /// Canceled once somebody wants the run to stop.
+    pub(crate) wish: CancellationToken,
     pub(crate) cut: &'a CancellationToken,
     pub(crate) signals: Signals<'a>,
 }
@@ -61,11 +63,11 @@ impl Call<'_> {
     /// Calls the handler under its limits. Here, and nowhere else, a panic is caught: of the handler, of reading its
     /// input, of writing its output, of being dropped.
     pub(crate) async fn make(self, runner: &Runner, input: Bytes, seat: Seat) -> Ended {
-        let Self { ctx, limit, grace, cut, mut signals } = self;
+        let Self { ctx, limit, grace, wish, cut, mut signals } = self;
         let _over = ctx.cancellation().clone().drop_guard();
         let handler = start(runner, ctx.clone(), input, seat);
         let out_of_patience = async {
-            ctx.canceled().await;
+            wish.cancelled().await;
             tokio::time::sleep(grace).await;
         };
         let call = async {
@@ -86,8 +88,7 @@ impl Call<'_> {
             warn!(message, "The handler panicked");
             Ended::Panicked(message)
         });
-        // Up to here nobody but who asked it to stop can have canceled it.
-        if ctx.is_canceled() { ended.after_cancel() } else { ended }
+        if wish.is_cancelled() { ended.after_cancel() } else { ended }
     }
 }
 

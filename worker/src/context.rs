@@ -83,10 +83,10 @@ impl JobContext {
 
     /// Canceled when somebody asks the job to stop, when its time is up, and when the worker goes.
     ///
-    /// Who was asked to stop has some seconds for it (`--cancel-grace`): an output that still comes counts, for the work
-    /// was done; any error ends the job as `canceled`. In all other cases, and after that grace, an async handler is
-    /// dropped. A CPU-bound one cannot be dropped: it should look at [`is_canceled`](Self::is_canceled) from time to
-    /// time, for until it returns it takes up a core.
+    /// Who was asked to stop has some seconds for it (`--cancel-grace`): an output that still comes counts, for the
+    /// work was done; any error ends the job as `canceled`. In all other cases, and after that grace, an async handler
+    /// is dropped. A CPU-bound one cannot be dropped: it should look at [`is_canceled`](Self::is_canceled) from time
+    /// to time, for until it returns it takes up a core.
     pub fn cancellation(&self) -> &CancellationToken {
         &self.0.cancellation
     }

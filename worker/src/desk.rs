@@ -119,7 +119,9 @@ impl Desk {
     }
 
     fn admit(&self, request: Request, hold: Hold, redeliveries: u32) -> Option<(Request, Hold)> {
-        match admission(self.kind.spec.delivery, request.alone, redeliveries) {
+        // What was promised when the job was accepted holds, too.
+        let mode = if request.at_most_once { DeliveryMode::AtMostOnce } else { self.kind.spec.delivery };
+        match admission(mode, request.alone, redeliveries) {
             Admission::Run => return Some((request, hold)),
             Admission::Suspect => {
                 info!(job.id = %request.run.job, redeliveries, "A request that comes again and again is handed back");

@@ -14,10 +14,10 @@ use crate::slots::Slots;
 
 /// Takes requests one by one, and none while all slots are taken.
 ///
-/// What is acknowledged early no longer counts for the prefetch, so the prefetch cannot keep more from coming than there
-/// are slots. Here a subscription ends when the last slot is taken, and another begins when one is free again. It ends
-/// before the request that took the slot is acknowledged: with a prefetch of one, nothing comes in between that would
-/// have to go back.
+/// What is acknowledged early no longer counts for the prefetch, so the prefetch cannot keep more from coming than
+/// there are slots. Here a subscription ends when the last slot is taken, and another begins when one is free again.
+/// It ends before the request that took the slot is acknowledged: with a prefetch of one, nothing comes in between
+/// that would have to go back.
 #[derive(Debug)]
 pub(crate) struct EarlyIntake {
     desk: Desk,
@@ -86,8 +86,8 @@ impl EarlyIntake {
         });
     }
 
-    /// Ends the subscription, and gives it back for the acknowledgements that are still to do. Should the broker have sent
-    /// more than it was asked for, that is handed back.
+    /// Ends the subscription, and gives it back for the acknowledgements that are still to do. Should the broker have
+    /// sent more than it was asked for, that is handed back.
     async fn pause(&mut self) -> Option<Subscriber> {
         let mut subscriber = self.subscriber.take()?;
         subscriber.stop();

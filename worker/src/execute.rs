@@ -1,5 +1,6 @@
 //! One request, from its slot to its acknowledgement.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ use crate::held::Hold;
 use crate::outcomes::{GaveUp, Outcomes};
 use crate::registry::Registered;
 use crate::signals::{SignalSender, Signals};
+
+/// So long a run waits for a core.
+const CORE_PATIENCE: Duration = Duration::from_secs(60);
+/// So long a suspect keeps the others out: longer than any run that is not acknowledged early.
+const ALONE_MAX: Duration = Duration::from_secs(600);
 
 /// Runs requests and answers them.
 #[derive(Debug)]
@@ -109,15 +115,41 @@ impl Executor {
         let Begun { kind, request, hold, slot, start, span } = begun;
         let Start { at, told, seat, alone } = start;
         let (run, limit) = (request.run, limit(&kind, &request));
-        let ctx = JobContext::new(run, request.attempt, Instant::now(), limit, hold.cancellation().clone());
+        // A child: what a handler cancels itself must not look like somebody's wish.
+        let token = hold.cancellation().child_token();
+        let ctx = JobContext::new(run, request.attempt, Instant::now(), limit, token);
         let signals = Signals::new(&self.signals, run, ctx.clone(), (!told).then_some(at));
-        let call = Call { ctx, limit, grace: self.cancel_grace, cut: &self.cut, signals };
+        let wish = hold.cancellation().clone();
+        let call = Call { ctx, limit, grace: self.cancel_grace, wish, cut: &self.cut, signals };
         let calling = async { call.make(&kind.runner, request.input, seat).await.into_result(self.max_body) };
-        let result = calling.instrument(span).await;
+        let calling = pin!(calling.instrument(span));
+        let (result, alone) =
+            self.alone_for_a_while(calling, alone, Started { run, worker: self.worker, at, charged: false }).await;
         drop(slot);
         self.answer(hold, Some(at), result).await;
         // Only now, or a crash in between would be charged to it.
         drop(alone);
+    }
+
+    /// Waits for the end of a run, and lets others start beside it after a while: one that takes hours must not shut
+    /// the worker for them. Before that the API is told that it has company.
+    async fn alone_for_a_while(
+        &self,
+        mut calling: Pin<&mut impl Future<Output = RunResult>>,
+        alone: Option<Alone>,
+        in_company: Started,
+    ) -> (RunResult, Option<Alone>) {
+        let Some(alone) = alone else { return (calling.await, None) };
+        let told = async {
+            tokio::time::sleep(ALONE_MAX).await;
+            self.outcomes.say_started(&in_company).await
+        };
+        tokio::select! {
+            biased;
+            result = &mut calling => return (result, Some(alone)),
+            Ok(()) = told => drop(alone),
+        }
+        (calling.await, None)
     }
 
     /// Answers a request that was not started.
@@ -156,13 +188,13 @@ impl Executor {
     async fn make_ready(&self, kind: &Registered, request: &Request, hold: &Hold) -> Result<Start, NotBegun> {
         let (seat, alone) = self.seat(kind, request).await.ok_or(returned(ReturnReason::NoSlot))?;
         let at = self.clock.now();
-        if request.expires_at.is_some_and(|expires_at| expires_at <= at) {
+        if request.expires_in.is_some_and(|left| left <= hold.age()) {
             return Err(returned(ReturnReason::Expired));
         }
-        let told = request.alone || kind.spec.acknowledges_early();
+        let told = request.alone || request.at_most_once || kind.spec.acknowledges_early();
         if told {
-            // What is not to run alone is told early for the sake of its kind, and answers for itself.
-            let charged = alone.as_ref().is_none_or(|alone| alone.undisturbed);
+            // In company nobody can say whose doing a crash is.
+            let charged = alone.as_ref().is_some_and(|alone| alone.undisturbed);
             let started = Started { run: request.run, worker: self.worker, at, charged };
             self.outcomes.say_started(&started).await?;
             hold.acknowledge_early().await;
@@ -183,9 +215,10 @@ impl Executor {
         Some((Seat { _core: core, _company: company }, alone))
     }
 
-    /// Waits for a core. `None` when there is none within `limit`, for runaways may keep them all.
+    /// Waits for a core. `None` when there is none for long, for runaways may keep them all: another worker may have
+    /// one, and RabbitMQ takes back what is not acknowledged.
     async fn core(&self, limit: Duration) -> Option<OwnedSemaphorePermit> {
-        timeout(limit, Arc::clone(&self.cores).acquire_owned()).await.ok()?.ok()
+        timeout(limit.min(CORE_PATIENCE), Arc::clone(&self.cores).acquire_owned()).await.ok()?.ok()
     }
 }
 

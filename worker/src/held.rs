@@ -3,10 +3,12 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use buzzer_shared::broker::Receipt;
 use buzzer_shared::id::RunId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// So many answered runs are remembered, and as many that were canceled before they came.
@@ -81,7 +83,7 @@ impl Held {
                     cancellation.cancel();
                 }
                 free.insert(Live { receipt: Some(receipt), cancellation: cancellation.clone() });
-                Taken::New(Hold { run, cancellation, held: self.clone() })
+                Taken::New(Hold { run, cancellation, taken_at: Instant::now(), held: self.clone() })
             }
         }
     }
@@ -123,12 +125,18 @@ impl Held {
 pub(crate) struct Hold {
     run: RunId,
     cancellation: CancellationToken,
+    taken_at: Instant,
     held: Held,
 }
 
 impl Hold {
     pub(crate) fn run(&self) -> RunId {
         self.run
+    }
+
+    /// How long it is held.
+    pub(crate) fn age(&self) -> Duration {
+        self.taken_at.elapsed()
     }
 
     /// Canceled once somebody asks the run to stop.

@@ -38,48 +38,42 @@ impl Outcomes {
         Self { broker, outcome: topology.outcome(), parking: topology.parking(), give_up }
     }
 
-    /// Hands an outcome over, and ends when the broker answers for it: now it may be acknowledged.
-    ///
-    /// Tries for ever while the broker is away or says no. An output that it will never take becomes a failure.
+    /// Hands an outcome over, and ends when the broker answers for it: now it may be acknowledged. An output that the
+    /// broker will never take becomes a failure.
     pub(crate) async fn send(&self, mut outcome: Outcome) -> Result<(), GaveUp> {
-        let mut tries = 0;
-        loop {
-            let Err(error) = self.broker.publish(self.outcome.clone(), outcome.to_message()).await else {
-                return Ok(());
-            };
-            debug!(job.id = %outcome.run.job, %error, "An outcome was not taken yet");
-            if let PublishError::TooLarge { size, limit } = error {
-                outcome.result = too_large(size, limit);
-            }
-            tries += 1;
-            self.pause(tries, &error).await?;
-        }
+        self.hand_over(&self.outcome, outcome.to_message(), |message, size, limit| {
+            outcome.result = too_large(size, limit);
+            *message = outcome.to_message();
+        })
+        .await
     }
 
     /// Says that a run starts, and ends when the broker answers for that: now its request may be acknowledged.
     pub(crate) async fn say_started(&self, started: &Started) -> Result<(), GaveUp> {
-        let mut tries = 0;
-        loop {
-            let Err(error) = self.broker.publish(self.outcome.clone(), started.to_message()).await else {
-                return Ok(());
-            };
-            debug!(job.id = %started.run.job, %error, "The word that a run starts was not taken yet");
-            tries += 1;
-            self.pause(tries, &error).await?;
-        }
+        self.hand_over(&self.outcome, started.to_message(), |_, _, _| {}).await
     }
 
-    /// Puts a message aside that nobody can read, with the reason and all that came with it.
+    /// Puts a message aside that nobody can read, with the reason and all that came with it; without its body, if it is
+    /// too large for the broker with that.
     pub(crate) async fn park(&self, message: Message, queue: &str, reason: &Unreadable) -> Result<(), GaveUp> {
         warn!(message.id = ?message.message_id, %reason, "A request is parked: it cannot be read");
-        let mut parked = message.parked(queue, reason);
+        self.hand_over(&self.parking, message.parked(queue, reason), |message, _, _| message.body = Bytes::new()).await
+    }
+
+    /// Tries for ever while the broker is away or says no. `shrink` is given the size of a message that it will never
+    /// take, and the limit.
+    async fn hand_over(
+        &self,
+        route: &Route,
+        mut message: Message,
+        mut shrink: impl FnMut(&mut Message, usize, usize),
+    ) -> Result<(), GaveUp> {
         let mut tries = 0;
         loop {
-            let Err(error) = self.broker.publish(self.parking.clone(), parked.clone()).await else {
-                return Ok(());
-            };
-            if let PublishError::TooLarge { .. } = error {
-                parked.body = Bytes::new();
+            let Err(error) = self.broker.publish(route.clone(), message.clone()).await else { return Ok(()) };
+            debug!(message.id = ?message.message_id, r#type = message.r#type, %error, "A message was not taken yet");
+            if let PublishError::TooLarge { size, limit } = error {
+                shrink(&mut message, size, limit);
             }
             tries += 1;
             self.pause(tries, &error).await?;

@@ -10,8 +10,9 @@ use buzzer_shared::message::Announce;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
+use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -145,20 +146,10 @@ impl Crew {
         for kind in worker.registry.kinds() {
             let queue = topology.requests_queue(&kind.spec.name);
             let desk = Desk::new(Arc::clone(kind), queue, held.clone(), Arc::clone(&executor));
-            let (shutdown, give_up) = (shutdown.clone(), stops.give_up.clone());
-            let its_slots = Slots::new(kind.spec.slots);
+            let (its_slots, give_up) = (Slots::new(kind.spec.slots), stops.give_up.clone());
             slots.push(its_slots.clone());
-            let fed = if kind.spec.acknowledges_early() {
-                let intake = EarlyIntake::new(desk, its_slots, Arc::clone(&broker));
-                let fed = intake.attached();
-                intakes.spawn(intake.run(shutdown, give_up));
-                fed
-            } else {
-                let intake = Intake::new(desk, its_slots, &*broker);
-                let fed = intake.attached();
-                intakes.spawn(intake.run(shutdown, give_up));
-                fed
-            };
+            let (fed, taking) = taking(desk, its_slots, &broker, shutdown.clone(), give_up);
+            intakes.spawn(taking);
             attached.push((kind.spec.name.clone(), fed));
         }
 
@@ -220,6 +211,23 @@ impl Crew {
             info!("The broker did not take the last beat");
         }
         info!("The worker has stopped");
+    }
+}
+
+/// Whether an intake is fed, and its work.
+fn taking(
+    desk: Desk,
+    slots: Slots,
+    broker: &Arc<dyn Broker>,
+    shutdown: Shutdown,
+    give_up: CancellationToken,
+) -> (watch::Receiver<bool>, BoxFuture<'static, ()>) {
+    if desk.kind().spec.acknowledges_early() {
+        let intake = EarlyIntake::new(desk, slots, Arc::clone(broker));
+        (intake.attached(), Box::pin(intake.run(shutdown, give_up)))
+    } else {
+        let intake = Intake::new(desk, slots, &**broker);
+        (intake.attached(), Box::pin(intake.run(shutdown, give_up)))
     }
 }
 

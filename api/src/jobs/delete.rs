@@ -4,12 +4,12 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::view::JobView;
+use super::view::{Content, JobView};
 use super::{JobPath, answer, get};
 use crate::extract::{Caller, Path};
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::store::Deleted;
+use crate::store::{Deleted, JobWithContent};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("deleteJob")
@@ -27,9 +27,11 @@ pub(super) async fn delete(
     Path(path): Path<JobPath>,
 ) -> Result<Response, ApiError> {
     let id = path.id()?;
-    let content = get::content(&state, &caller.tenant, id).await?;
     match state.store.delete(&caller.tenant, id).await? {
-        Deleted::Gone(job) => answer::with(&state, StatusCode::OK, &job, &content),
+        Deleted::Gone(whole) => {
+            let JobWithContent { job, input, output } = *whole;
+            answer::with(&state, StatusCode::OK, &job, &Content { input, output })
+        }
         Deleted::NotDone(job) => Err(ApiError::NotDone(job.phase.state())),
         Deleted::Unknown => Err(get::missing(&state, id)),
     }

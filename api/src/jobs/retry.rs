@@ -25,7 +25,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description(
             "The next attempt of a job that is `retrying` starts now. A job that is done stays as it is, and a new job \
              with the same input, priority, tags, policy and timeout is made, whose `retry_of` names it; with an \
-             `Idempotency-Key`, asking again answers with the same new job.",
+             `Idempotency-Key`, asking for that again answers with the same new job.",
         )
         .response_with::<200, Json<JobView>, _>(|r| gives(r.description("Its next attempt starts now."), ANSWERED))
         .response_with::<202, Json<JobView>, _>(|r| gives(r.description("The new job, accepted."), ANSWERED))

@@ -14,6 +14,9 @@ pub(super) struct Lane {
     pub slots: usize,
     /// Whether its queue is there.
     pub open: bool,
+    /// Whether its requests are acknowledged before they run: then more than there are slots would only wait on the
+    /// broker, and what runs at most once would be lost there.
+    pub early: bool,
     /// Why its queue is not there, where the broker refused it.
     pub refusal: Option<String>,
     /// How many of its jobs are out.
@@ -39,7 +42,8 @@ impl Lane {
         if self.slots == 0 || !self.open || resting {
             return 0;
         }
-        let window = self.slots + self.completions.in_last_second(now);
+        let ahead = if self.early { 0 } else { self.completions.in_last_second(now) };
+        let window = self.slots + ahead;
         window.saturating_sub(self.out)
     }
 
@@ -145,6 +149,8 @@ mod tests {
         assert_eq!(lane.room(Time::from_millis(10_500)), 8 + 4 - 1);
         assert_eq!(lane.room(Time::from_millis(11_500)), 8 + 4 - 1);
         assert_eq!(lane.room(Time::from_millis(12_000)), 8 - 1);
+        lane.early = true;
+        assert_eq!(lane.room(Time::from_millis(10_500)), 8 - 1);
     }
 
     #[test]

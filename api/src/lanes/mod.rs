@@ -2,7 +2,7 @@
 
 mod lane;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buzzer_shared::broker::Line;
@@ -94,6 +94,13 @@ impl Lanes {
         }
         drop(lanes);
         self.0.hungry.notify_one();
+    }
+
+    /// Tells which kinds are acknowledged before they run.
+    pub fn set_early(&self, early: &HashSet<Kind>) {
+        for (kind, lane) in self.all().iter_mut() {
+            lane.early = early.contains(kind);
+        }
     }
 
     /// The queue of this kind is there: its jobs may go out.

@@ -34,8 +34,8 @@ pub enum Event {
     Held { dispatch: u32, lease: RunLease },
     /// A worker answered. `chance` is uniform in 0..1, for the wait before another attempt.
     Finished { dispatch: u32, worker: WorkerId, started_at: Option<Time>, result: RunResult, chance: f64 },
-    /// Nobody has spoken for it until its lease ended. `bereft`: a worker of its kind was lost of late, which may have had
-    /// it.
+    /// Nobody has spoken for it until its lease ended. `bereft`: a worker of its kind was lost of late, which may have
+    /// had it.
     LeaseEnded { bereft: bool },
     /// Somebody wants it to stop.
     CancelRequested,

@@ -187,6 +187,15 @@ impl Phase {
         }
     }
 
+    /// The same with a lease that ends at `until`, where there is one.
+    pub fn until(self, until: Time) -> Self {
+        match self {
+            Phase::Sent { .. } => Phase::Sent { until },
+            Phase::Running { .. } => Phase::Running { until },
+            Phase::Scheduled | Phase::Ready | Phase::Retrying | Phase::Done(_) => self,
+        }
+    }
+
     /// Until when it counts as being with the broker or a worker; `None` when it is not out.
     pub fn lease(self) -> Option<Time> {
         match self {

@@ -1,7 +1,7 @@
 //! What may become of a job. Pure: no clock, no IO; time and chance come in as arguments.
 //!
-//! [`step()`] decides every move of every job. A store calls it inside its transaction and writes what comes out; nobody
-//! else changes a job.
+//! [`step()`] decides every move of every job. A store calls it inside its transaction and writes what comes out;
+//! nobody else changes a job.
 
 mod event;
 mod job;

@@ -15,6 +15,11 @@ use super::{Done, Early, Entry, Event, Job, LogType, Phase, Progress, RunLease};
 const VANISHED_MAX: u32 = 2;
 /// So many runs may crash their worker.
 const CRASHES_MAX: u32 = 3;
+/// So many may vanish in company, where nobody can say whose doing it was. Who only stood by was a suspect long before, and
+/// ran alone.
+const VANISHED_END: u32 = 10;
+/// A handler may ask for no longer wait than that. Whoever does has mistaken a unit.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(365 * 86_400);
 
 /// What comes of an event: the job as it is now, and the rows that go with it.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,7 +102,7 @@ pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> 
             Ok(started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *lease))
         }
         Event::StartedEarly { dispatch, worker, at, lease, charged } => {
-            fence_early(job, *dispatch)?;
+            fence_early(job, *dispatch, *charged)?;
             Ok(started_early(next, Run { worker: *worker, started_at: Some(*at) }, *charged, *lease))
         }
         Event::Progressed { dispatch, n, worker, at, lease, progress } => {
@@ -221,8 +226,12 @@ fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now
             next.end(Done::Succeeded, now);
         }
         RunResult::Failed { problem, retry } => next.fail(problem, *retry, chance, now),
-        RunResult::Canceled | RunResult::Returned(_) => {
-            next.job.suspicion.alone |= matches!(result, RunResult::Returned(ReturnReason::Suspect));
+        RunResult::Canceled if next.job.cancel_requested_at.is_none() => {
+            next.fail(&problem::job::gave_up(), Retry::Policy, chance, now);
+        }
+        RunResult::Canceled => next.go_back(now),
+        RunResult::Returned(reason) => {
+            next.job.suspicion.alone |= *reason == ReturnReason::Suspect;
             next.give_up(run, now);
         }
     }
@@ -237,15 +246,25 @@ fn lease_ended(mut next: Transition, bereft: bool, now: Time) -> Result<Transiti
     }
     if next.job.cancel_requested_at.is_none() {
         if next.job.delivery == DeliveryMode::AtMostOnce {
-            next.lose("Its worker or the broker was lost before its end was known.", now);
+            next.lose(
+                if next.job.has_begun() {
+                    "Its worker was lost, or fell silent, before its end was known."
+                } else {
+                    "It was sent out, and nobody has told of it since: a worker may have begun it."
+                },
+                now,
+            );
             return Ok(next);
         }
-        // A run may end its worker before it has said a word.
-        if bereft || matches!(next.job.phase, Phase::Running { .. }) {
-            next.vanish();
+        match next.job.phase {
+            Phase::Running { .. } => next.vanish(),
+            // A run may end its worker before it has said a word.
+            _ if bereft => next.is_suspicious(),
+            _ => {}
         }
-        if next.job.suspicion.crashes >= CRASHES_MAX {
-            next.job.error = Some(problem::job::poison(next.job.suspicion.crashes));
+        let suspicion = next.job.suspicion;
+        if suspicion.crashes >= CRASHES_MAX || suspicion.vanished >= VANISHED_END {
+            next.job.error = Some(problem::job::poison(suspicion.crashes + suspicion.vanished));
             next.end(Done::Failed, now);
             return Ok(next);
         }
@@ -294,10 +313,15 @@ fn fence_outcome(job: &Job, dispatch: u32, result: &RunResult) -> Result<(), Ign
     }
 }
 
-/// Once for each dispatch: said again after its lease ended, it would bring a lost run back to life.
-fn fence_early(job: &Job, dispatch: u32) -> Result<(), Ignored> {
+/// Once for each dispatch: said again after its lease ended, it would bring a lost run back to life. But while it runs, its
+/// worker may take the charge back: it has company now.
+fn fence_early(job: &Job, dispatch: u32, charged: bool) -> Result<(), Ignored> {
     fence(job, dispatch)?;
-    if job.early.is_none() { Ok(()) } else { Err(Ignored::Known) }
+    match (job.early, job.phase) {
+        (None, _) => Ok(()),
+        (Some(Early { charged: true }), Phase::Running { .. }) if !charged => Ok(()),
+        (Some(_), _) => Err(Ignored::Known),
+    }
 }
 
 fn fence_signal(job: &Job, dispatch: u32, n: u32) -> Result<(), Ignored> {
@@ -352,13 +376,19 @@ impl Transition {
     /// A run has vanished without an outcome. Who was alone with its worker has only itself to blame; for the others it
     /// is a suspicion.
     fn vanish(&mut self) {
-        let suspicion = &mut self.job.suspicion;
         if self.job.early.is_some_and(|early| early.charged) {
-            suspicion.crashes += 1;
+            self.job.suspicion.crashes += 1;
         } else {
-            suspicion.vanished += 1;
-            suspicion.alone |= suspicion.vanished >= VANISHED_MAX;
+            self.job.suspicion.vanished += 1;
+            self.job.suspicion.alone |= self.job.suspicion.vanished >= VANISHED_MAX;
         }
+    }
+
+    /// A worker that was lost may have had it. That makes it a suspect in the end, and never more than that.
+    fn is_suspicious(&mut self) {
+        let suspicion = &mut self.job.suspicion;
+        suspicion.vanished = suspicion.vanished.max((suspicion.vanished + 1).min(VANISHED_MAX));
+        suspicion.alone |= suspicion.vanished >= VANISHED_MAX;
     }
 
     fn lose(&mut self, reason: &str, now: Time) {
@@ -373,7 +403,7 @@ impl Transition {
         }
         let wait = match retry {
             Retry::Never => None,
-            Retry::After(delay) => Some(delay),
+            Retry::After(delay) => Some(delay.min(RETRY_AFTER_MAX)),
             Retry::Policy => Some(self.job.retry.delay(self.job.attempt, chance)),
         };
         match wait {

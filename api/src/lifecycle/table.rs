@@ -67,10 +67,10 @@ const TABLE: [(&str, [Cell; EVENTS]); 13] = [
     //                 due     expired  claimed unsent    unsendable started  st. early progressed held     succeeded  failed    canceled  returned  lease ended cancel    retry
     ("scheduled",    [Ready,  Expired, NotNow, Never,    Never,     Never,   Never,    Never,     Never,   Never,     Never,    Never,    Never,    NotNow,   Canceled, NotNow]),
     ("ready",        [NotNow, Expired, Sent,   Never,    Never,     Never,   Never,    Never,     Never,   Never,     Never,    Never,    Never,    NotNow,   Canceled, NotNow]),
-    ("ready again",  [NotNow, Expired, Sent,   NotNow,   Failed,    Running, Running,  Running,   Sent,    Succeeded, Retrying, Ready,    Ready,    NotNow,   Canceled, NotNow]),
-    ("ready, begun", [NotNow, NotNow,  Sent,   NotNow,   Failed,    Running, Running,  Running,   Running, Succeeded, Retrying, Ready,    Ready,    NotNow,   Canceled, NotNow]),
-    ("sent",         [NotNow, NotNow,  NotNow, Ready,    Failed,    Running, Running,  Running,   Sent,    Succeeded, Retrying, Ready,    Ready,    Ready,    Noted,    NotNow]),
-    ("running",      [NotNow, NotNow,  NotNow, NotNow,   Failed,    Running, Running,  Running,   Running, Succeeded, Retrying, Ready,    Ready,    Ready,    Noted,    NotNow]),
+    ("ready again",  [NotNow, Expired, Sent,   NotNow,   Failed,    Running, Running,  Running,   Sent,    Succeeded, Retrying, Retrying,    Ready,    NotNow,   Canceled, NotNow]),
+    ("ready, begun", [NotNow, NotNow,  Sent,   NotNow,   Failed,    Running, Running,  Running,   Running, Succeeded, Retrying, Retrying,    Ready,    NotNow,   Canceled, NotNow]),
+    ("sent",         [NotNow, NotNow,  NotNow, Ready,    Failed,    Running, Running,  Running,   Sent,    Succeeded, Retrying, Retrying,    Ready,    Ready,    Noted,    NotNow]),
+    ("running",      [NotNow, NotNow,  NotNow, NotNow,   Failed,    Running, Running,  Running,   Running, Succeeded, Retrying, Retrying,    Ready,    Ready,    Noted,    NotNow]),
     ("sent, to stop",    [NotNow, NotNow, NotNow, Canceled, Canceled, Running, Running, Running, Sent,    Succeeded, Canceled, Canceled, Canceled, Canceled, Known, NotNow]),
     ("running, to stop", [NotNow, NotNow, NotNow, NotNow,   Canceled, Running, Running, Running, Running, Succeeded, Canceled, Canceled, Canceled, Canceled, Known, NotNow]),
     ("retrying",     [Ready,  NotNow,  NotNow, Old,      Old,       Old,     Old,      Old,       Old,     Succeeded, Old,      Old,      Old,      NotNow,   Canceled, Ready]),
@@ -324,10 +324,11 @@ fn p1_three_crashes_of_its_own_doing_end_a_job_as_poison() {
 fn who_vanishes_in_company_becomes_a_suspect_and_is_never_charged() {
     for early in [None, Some(Early { charged: false })] {
         let mut job = Job { early, ..jobs()[5].clone() };
-        for vanished in 1..9 {
+        for vanished in 1..10 {
             job = Job { phase: Phase::Running { until: NOW }, ..ends_of_its_lease(&job) };
             assert_eq!(job.suspicion, Suspicion { alone: vanished >= 2, vanished, crashes: 0 });
         }
+        assert_eq!(ends_of_its_lease(&job).error.unwrap().r#type, problem::job::POISON, "and yet it ends");
     }
 }
 
@@ -337,6 +338,20 @@ fn a_request_that_was_lost_with_a_worker_is_suspicious_and_one_that_only_waited_
     assert_eq!(ends_of_its_lease(sent).suspicion, Suspicion::default());
     let lost = step(sent, &Event::LeaseEnded { bereft: true }, NOW).unwrap().job;
     assert_eq!((lost.phase, lost.suspicion.vanished), (Phase::Ready, 1));
+    let often = Suspicion { alone: true, vanished: 2, crashes: 0 };
+    let lost = step(&Job { suspicion: often, ..sent.clone() }, &Event::LeaseEnded { bereft: true }, NOW).unwrap().job;
+    assert_eq!(lost.suspicion, often, "it is a suspect, and no more");
+}
+
+#[test]
+fn a_worker_may_take_a_charge_back_but_not_make_one() {
+    let told = |charged| Event::StartedEarly { dispatch: 1, worker: worker(), at: NOW, lease: LEASE, charged };
+    let charged = Job { early: Some(Early { charged: true }), ..jobs()[5].clone() };
+    let taken_back = step(&charged, &told(false), NOW).unwrap();
+    assert_eq!((taken_back.job.early, taken_back.effects), (Some(Early { charged: false }), vec![]));
+    assert_eq!(step(&taken_back.job, &told(true), NOW), Err(Ignored::Known));
+    let lost = Job { phase: Phase::Ready, ..charged };
+    assert_eq!(step(&lost, &told(false), NOW), Err(Ignored::Known), "its lease has ended");
 }
 
 #[test]
@@ -473,7 +488,7 @@ fn check_move(before: &Job, event: &Event, transition: &Transition) {
     assert!(!matches!(before.phase, Phase::Done(_)), "a job that is done never changes");
     let written = entries(&transition.effects).count();
     assert_eq!(after.seq as usize, before.seq as usize + written, "seq rises by one with each entry");
-    let failed = matches!(event, Event::Finished { result: RunResult::Failed { .. }, .. });
+    let failed = matches!(event, Event::Finished { result: RunResult::Failed { .. } | RunResult::Canceled, .. });
     assert!(after.attempt == before.attempt || (failed && after.attempt == before.attempt + 1), "attempt");
     assert!(after.attempt <= after.retry.max_attempts, "no attempt beyond the last");
     let claimed = matches!(event, Event::Claimed { .. });

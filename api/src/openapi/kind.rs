@@ -59,8 +59,8 @@ fn narrow(body: &mut MediaType, property: &str, schema: &Value) {
     }
 }
 
-/// An announced schema as it stands `at` a place in the document: its references to itself lead there. An `$id` would say
-/// the same, but generators of code do not follow it.
+/// An announced schema as it stands `at` a place in the document: its references to itself lead there. An `$id` would
+/// say the same, but generators of code do not follow it.
 fn moved(schema: &Value, at: &str) -> Value {
     let mut schema = schema.clone();
     if let Value::Object(root) = &mut schema {

@@ -14,8 +14,8 @@ use crate::state::AppState;
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Stats {
     workers: usize,
-    /// How many events changed nothing since this replica started, by their reason: late and repeated outcomes, signals of
-    /// old dispatches, jobs that nobody knows.
+    /// How many events changed nothing since this replica started, by their reason: late and repeated outcomes,
+    /// signals of old dispatches, jobs that nobody knows.
     ignored: BTreeMap<&'static str, u64>,
     kinds: BTreeMap<Kind, KindStats>,
 }

@@ -69,7 +69,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Wakes jobs whose time has come: due, expired, at most `limit`.
     async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
 
-    /// Takes back jobs whose lease has ended, at most `limit`. `bereft` are the kinds of which a worker was lost of late.
+    /// Takes back jobs whose lease has ended, at most `limit`. `bereft` are the kinds of which a worker was lost of
+    /// late.
     async fn end_leases(&self, bereft: &HashSet<Kind>, now: Time, limit: usize) -> Result<Vec<Change>, StoreError>;
 
     /// Takes back every job that is out. For a broker that died with the process before: nothing of what it carried
@@ -223,7 +224,7 @@ pub enum Asked {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deleted {
     /// It is gone; this is how it was.
-    Gone(Job),
+    Gone(Box<JobWithContent>),
     /// It stays.
     NotDone(Job),
     /// No such job.

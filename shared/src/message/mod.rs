@@ -3,8 +3,9 @@
 //! The body of a message is the bare input or output, so that it has the kind's own schema; all else stands in
 //! properties and headers. Nothing that a user controls goes into a header.
 //!
-//! [`Request`] goes out, [`Outcome`], [`Started`] and [`Signal`] come back, [`Announce`] and [`Beat`] tell of workers, [`Control`]
-//! goes to all of them. Each is made into a [`Message`] and read back from one; the broker knows only the latter.
+//! [`Request`] goes out, [`Outcome`], [`Started`] and [`Signal`] come back, [`Announce`] and [`Beat`] tell of workers,
+//! [`Control`] goes to all of them. Each is made into a [`Message`] and read back from one; the broker knows only the
+//! latter.
 
 mod control;
 mod outcome;
@@ -22,12 +23,15 @@ use crate::time::Time;
 
 pub use control::Control;
 pub use outcome::{Outcome, Retry, ReturnReason, RunResult};
-pub use pulse::{Announce, Beat, Pulse};
+pub use pulse::{Announce, Beat, Knock, Pulse};
 pub use reply::{Reply, Started};
 pub use request::Request;
 pub use signal::{Signal, SignalBody};
 
 pub const JSON: &str = "application/json";
+
+/// A message that is put aside keeps headers of so many bytes at most: with the reason, they must fit into one frame.
+const PARKED_HEADERS_MAX: usize = 32 * 1024;
 
 /// A message as a broker carries it.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -54,6 +58,17 @@ pub enum Header {
     Text(String),
     Int(i64),
     Bool(bool),
+}
+
+impl Header {
+    /// About how many bytes it takes on the wire.
+    fn size(&self) -> usize {
+        match self {
+            Header::Text(text) => text.len(),
+            Header::Int(_) => 8,
+            Header::Bool(_) => 1,
+        }
+    }
 }
 
 impl From<&str> for Header {
@@ -110,6 +125,14 @@ impl Message {
         }
     }
 
+    /// A length of time in milliseconds, where there is one.
+    fn length(&self, name: &'static str) -> Result<Option<Duration>, Unreadable> {
+        match self.header(name) {
+            Some(_) => self.duration(name).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Whether something is so; it is not where nothing is said.
     fn flag(&self, name: &'static str) -> Result<bool, Unreadable> {
         match self.header(name) {
@@ -134,7 +157,13 @@ impl Message {
         // It stays until somebody looks, and the broker takes no message in another user's name.
         self.expiration = None;
         self.user_id = None;
-        self.headers.retain(|(name, _)| name != "parked-from" && name != "parked-reason");
+        let mut room = PARKED_HEADERS_MAX;
+        self.headers.retain(|(name, value)| {
+            let size = name.len() + value.size();
+            let kept = name != "parked-from" && name != "parked-reason" && size <= room;
+            room -= if kept { size } else { 0 };
+            kept
+        });
         self.headers.push(("parked-from".into(), queue.into()));
         self.headers.push(("parked-reason".into(), Header::Text(reason.to_string())));
         self

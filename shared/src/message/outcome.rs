@@ -108,8 +108,8 @@ impl Outcome {
         message.expect_type(Self::TYPE)?;
         let result = match message.text("result")? {
             "succeeded" => {
-                // Only looked at: the bytes are kept as they came.
-                serde_json::from_slice::<serde::de::IgnoredAny>(&message.body)?;
+                // Only looked at: the bytes are kept as they came. Raw, since only so text that is not UTF-8 is found.
+                serde_json::from_slice::<&serde_json::value::RawValue>(&message.body)?;
                 RunResult::Succeeded(message.body.clone())
             }
             "failed" => RunResult::Failed { problem: serde_json::from_slice(&message.body)?, retry: retry(message)? },
@@ -176,7 +176,9 @@ mod tests {
 
     #[test]
     fn an_output_that_is_not_json_is_unreadable() {
-        let message = outcome(RunResult::Succeeded(Bytes::from_static(b"{"))).to_message();
-        assert!(matches!(Outcome::read(&message), Err(Unreadable::Body(_))));
+        for body in [&b"{"[..], b"", b"\"\xff\"", b"1 2"] {
+            let message = outcome(RunResult::Succeeded(Bytes::from_static(body))).to_message();
+            assert!(matches!(Outcome::read(&message), Err(Unreadable::Body(_))), "{body:?}");
+        }
     }
 }

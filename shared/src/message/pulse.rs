@@ -28,11 +28,24 @@ pub struct Beat {
     pub leaving: bool,
 }
 
+/// An API tries whether the broker takes messages. Means nothing to who gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Knock;
+
 /// What comes on the pulse queue.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Pulse {
     Announce(Announce),
     Beat(Beat),
+    Knock,
+}
+
+impl Knock {
+    pub const TYPE: &'static str = "buzzer.knock.v1";
+
+    pub fn to_message(self) -> Message {
+        json_message(Self::TYPE, "{}".into())
+    }
 }
 
 impl Announce {
@@ -56,7 +69,11 @@ impl Pulse {
         match message.r#type.as_str() {
             Announce::TYPE => Ok(Self::Announce(serde_json::from_slice(&message.body)?)),
             Beat::TYPE => Ok(Self::Beat(serde_json::from_slice(&message.body)?)),
-            other => Err(Unreadable::Type { found: other.into(), expected: "buzzer.announce.v1 or buzzer.beat.v1" }),
+            Knock::TYPE => Ok(Self::Knock),
+            other => Err(Unreadable::Type {
+                found: other.into(),
+                expected: "buzzer.announce.v1, buzzer.beat.v1 or buzzer.knock.v1",
+            }),
         }
     }
 }
@@ -77,6 +94,7 @@ mod tests {
         let held = vec![RunId { job: JobId::new(at), dispatch: 1 }];
         let beat = Beat { worker, held, leaving: false };
         assert_eq!(Pulse::read(&beat.to_message()), Ok(Pulse::Beat(beat)));
+        assert_eq!(Pulse::read(&Knock.to_message()), Ok(Pulse::Knock));
         let announce =
             Announce { worker, host: "box".into(), version: "0.1.0".into(), started_at: at, kinds: Vec::new() };
         assert_eq!(Pulse::read(&announce.to_message()), Ok(Pulse::Announce(announce)));

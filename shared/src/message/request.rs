@@ -6,7 +6,6 @@ use super::{Header, JSON, Message, Unreadable};
 use crate::id::RunId;
 use crate::job::Priority;
 use crate::kind::Kind;
-use crate::time::Time;
 
 /// Run this job. From the API to whichever worker takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +19,10 @@ pub struct Request {
     pub timeout: Duration,
     /// A copy that nobody has taken by then is dropped by the broker, before a second one goes out.
     pub expiration: Duration,
-    /// Not to be started any more from then on, by the clock of the API.
-    pub expires_at: Option<Time>,
+    /// Not to be started any more so long after it was taken. A length, since clocks differ.
+    pub expires_in: Option<Duration>,
+    /// Promised never to be run twice, whatever its kind says now.
+    pub at_most_once: bool,
     /// A suspect, which may bring its worker down: it is run with nothing beside it, and acknowledged before.
     pub alone: bool,
     /// W3C trace context of the submission.
@@ -40,8 +41,11 @@ impl Request {
             ("attempt".into(), self.attempt.into()),
             ("timeout-ms".into(), self.timeout.into()),
         ];
-        if let Some(at) = self.expires_at {
-            headers.push(("expires-at-ms".into(), Header::Int(at.as_millis())));
+        if let Some(left) = self.expires_in {
+            headers.push(("expires-in-ms".into(), left.into()));
+        }
+        if self.at_most_once {
+            headers.push(("at-most-once".into(), Header::Bool(true)));
         }
         if self.alone {
             headers.push(("alone".into(), Header::Bool(true)));
@@ -75,7 +79,8 @@ impl Request {
             priority: priority.map_err(|_| Unreadable::Header { name: "priority", expected: "0 to 31" })?,
             timeout: message.duration("timeout-ms")?,
             expiration: message.expiration.unwrap_or_default(),
-            expires_at: message.time("expires-at-ms")?,
+            expires_in: message.length("expires-in-ms")?,
+            at_most_once: message.flag("at-most-once")?,
             alone: message.flag("alone")?,
             traceparent: message.text("traceparent").ok().map(Into::into),
             input: message.body.clone(),
@@ -87,6 +92,7 @@ impl Request {
 mod tests {
     use super::*;
     use crate::id::JobId;
+    use crate::time::Time;
 
     pub(crate) fn request() -> Request {
         Request {
@@ -96,7 +102,8 @@ mod tests {
             priority: Priority::default(),
             timeout: Duration::from_secs(30),
             expiration: Duration::from_secs(20),
-            expires_at: Some(Time::from_millis(9)),
+            expires_in: Some(Duration::from_secs(9)),
+            at_most_once: true,
             alone: true,
             traceparent: None,
             input: Bytes::from_static(b"{\"a\":\"\\u0000\"}"),

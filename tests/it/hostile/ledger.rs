@@ -418,7 +418,8 @@ impl Findings<'_> {
         let reported = self.report(&json!(error));
         match (error.r#type.as_str(), reported) {
             (problem::job::POISON, None) => {
-                let grounds = job.suspicion.crashes == 3 && tale.charged.len() >= 3;
+                let crashed = job.suspicion.crashes == 3 && tale.charged.len() >= 3;
+                let grounds = crashed || job.suspicion.vanished >= 10;
                 holds(grounds, || format!("{} is poison, but crashed {:?}", job.id, tale.charged))
             }
             (problem::job::LOST, None) => holds(job.delivery == DeliveryMode::AtMostOnce, || {

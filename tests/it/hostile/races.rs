@@ -149,7 +149,7 @@ impl Arena {
             events.push(Event::Started { dispatch: 1, n: 1, worker: worker(), at: now, lease });
         }
         if matches!(standing, Standing::GivenUp) {
-            events.push(Event::LeaseEnded);
+            events.push(Event::LeaseEnded { bereft: false });
         }
         for event in events {
             let next = step(&accepted.job, &event, now).expect("it is the time for it");

@@ -284,7 +284,7 @@ impl Crew {
             self.ledger.suspected(id.job);
             self.answer(id, None, RunResult::Returned(ReturnReason::Suspect)).await;
             Some(receipt)
-        } else if run.request.expires_at.is_some_and(|at| at <= now()) {
+        } else if run.request.expires_in.is_some_and(|left| left.is_zero()) {
             self.answer(id, None, RunResult::Returned(ReturnReason::Expired)).await;
             Some(receipt)
         } else {

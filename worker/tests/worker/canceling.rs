@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use buzzer_shared::message::{Outcome, ReturnReason, RunResult};
+use buzzer_shared::message::{Outcome, Retry, ReturnReason, RunResult};
 use buzzer_shared::time::Span;
 use buzzer_worker::{HandlerOptions, JobContext, JobError, RawJson, StockConfig, Worker, WorkerConfig, stock_worker};
 use tokio::time::Instant;
@@ -221,4 +221,15 @@ async fn demos_stop_at_once() {
         assert_eq!((outcome.run, outcome.result), (request.run, RunResult::Canceled));
         assert!(before.elapsed() < Duration::from_secs(1), "{kind} took {:?}", before.elapsed());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_handler_cancels_itself_is_nobodys_wish() {
+    let stops_itself = async |ctx: JobContext, _: u32| -> Result<u32, JobError> {
+        ctx.cancellation().cancel();
+        Err(JobError::fail("the children were stopped"))
+    };
+    let mut stage = stage(Worker::builder().handler("stops", stops_itself)).await;
+    let outcome = stage.run("stops", "1").await;
+    assert!(matches!(outcome.result, RunResult::Failed { retry: Retry::Never, .. }), "{outcome:?}");
 }

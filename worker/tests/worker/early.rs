@@ -28,7 +28,7 @@ async fn it_is_acknowledged_before_it_runs_and_then_lives_on_the_beats() {
         let request = stage.request("gate", "1");
         stage.send(&request).await;
         let started = stage.started().await;
-        assert_eq!((started.run, started.worker, started.charged), (request.run, stage.announced.worker, true));
+        assert_eq!((started.run, started.worker, started.charged), (request.run, stage.announced.worker, false));
         gate.called().await;
         assert_eq!(stage.beat().await.held, [request.run]);
         gate.open.add_permits(1);

@@ -69,7 +69,7 @@ pub(crate) async fn stage_with(builder: WorkerBuilder, redelivered: &[(Request, 
     let announced = loop {
         match Pulse::read(&within(pulses.next()).await.unwrap().message).unwrap() {
             Pulse::Announce(announce) => break announce,
-            Pulse::Beat(_) => {}
+            Pulse::Beat(_) | Pulse::Knock => {}
         }
     };
     for kind in &announced.kinds {
@@ -99,7 +99,8 @@ pub(crate) fn request(kind: &str, input: &str) -> Request {
         priority: Priority::default(),
         timeout: Duration::from_secs(60),
         expiration: Duration::from_secs(600),
-        expires_at: None,
+        expires_in: None,
+        at_most_once: false,
         alone: false,
         traceparent: None,
         input: Bytes::copy_from_slice(input.as_bytes()),

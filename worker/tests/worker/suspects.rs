@@ -1,14 +1,13 @@
 //! Requests that may bring workers down, and those that come too late.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::message::{Request, ReturnReason, RunResult};
-use buzzer_shared::time::{Clock, ManualClock, Span, SystemClock};
+use buzzer_shared::time::Span;
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker, WorkerConfig};
 use tokio::time::Instant;
 
-use crate::holding::gate;
+use crate::holding::{gate, gate_with};
 use crate::stage::{alone, request, stage, stage_with, within};
 
 #[tokio::test(start_paused = true)]
@@ -85,6 +84,25 @@ async fn nothing_runs_beside_a_suspect() {
     }
     let alone = |seconds| [("begins", seconds), ("ends", seconds)];
     assert_eq!(log, [vec![("ends", 3)], alone(40).into(), alone(2).into(), alone(1).into()].concat());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_takes_hours_lets_others_in_after_a_while_and_takes_its_charge_back() {
+    let hours = Duration::from_secs(7200);
+    let (worker, mut gate) = gate_with(HandlerOptions::new().slots(2).timeout(hours));
+    let same = async |_: JobContext, input: u32| -> Result<u32, JobError> { Ok(input) };
+    let mut stage = stage(worker.handler("same", same)).await;
+    let suspect = Request { timeout: hours, ..alone("gate", "1") };
+    stage.send(&suspect).await;
+    assert!(stage.started().await.charged);
+    gate.called().await;
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    let started = stage.started().await;
+    assert_eq!((started.run, started.charged), (suspect.run, false));
+    assert_eq!(stage.run("same", "2").await.result, RunResult::Succeeded("2".into()));
+    gate.open.add_permits(1);
+    let outcome = stage.outcome().await;
+    assert_eq!((outcome.run, outcome.result), (suspect.run, RunResult::Succeeded("1".into())));
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,25 +191,24 @@ async fn a_suspect_that_waits_is_handed_back_and_canceled_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn what_comes_too_late_is_not_started() {
-    let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let (worker, mut gate) = gate(1);
-    let mut stage = stage(worker.clock(Arc::clone(&clock) as Arc<dyn Clock>)).await;
-    let expires = |request: Request, at| Request { expires_at: Some(at), ..request };
-    let late = expires(stage.request("gate", "1"), clock.now());
+    let mut stage = stage(worker).await;
+    let expires = |request: Request, left| Request { expires_in: Some(left), ..request };
+    let late = expires(stage.request("gate", "1"), Duration::ZERO);
     stage.send(&late).await;
     let outcome = stage.outcome().await;
     let expired = RunResult::Returned(ReturnReason::Expired);
     assert_eq!((outcome.run, &outcome.result, outcome.started_at), (late.run, &expired, None));
 
     // One in time, and one whose time passes while it waits for the slot.
-    let minute = clock.now() + Duration::from_secs(60);
+    let minute = Duration::from_secs(60);
     let (runs, waits) = (expires(alone("gate", "2"), minute), expires(stage.request("gate", "3"), minute));
     stage.send(&runs).await;
     assert_eq!(stage.started().await.run, runs.run);
     assert_eq!(within(gate.calls.recv()).await, Some(2));
     stage.send(&waits).await;
     stage.holds(2).await;
-    clock.advance(Duration::from_secs(60));
+    tokio::time::advance(minute).await;
     gate.open.add_permits(9);
     assert_eq!(stage.outcome().await.result, RunResult::Succeeded("2".into()));
     let outcome = stage.outcome().await;

@@ -128,12 +128,12 @@ pub(super) fn end_leases(
     Ok(changes)
 }
 
-/// Takes back every job that is out, as if the last of their leases had ended now.
+/// Takes back every job that is out, as if their leases had ended now.
 pub(super) fn void_leases(session: &Session, now: Time) -> Result<usize, StoreError> {
-    let out = row::readable(session, select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until IS NOT NULL"), [])?;
-    let last = out.iter().filter_map(|stored| stored.job.phase.lease()).fold(now, Time::max);
+    let mut out = row::readable(session, select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until IS NOT NULL"), [])?;
+    out.iter_mut().for_each(|stored| stored.job.phase = stored.job.phase.until(now));
     // With the process, its worker was lost.
-    Ok(move_all(session, out, &Event::LeaseEnded { bereft: true }, last)?.len())
+    Ok(move_all(session, out, &Event::LeaseEnded { bereft: true }, now)?.len())
 }
 
 fn move_all(session: &Session, jobs: Vec<Stored>, event: &Event, now: Time) -> Result<Vec<Change>, StoreError> {

@@ -5,7 +5,8 @@ use buzzer_shared::kind::Kind;
 use buzzer_shared::time::Time;
 use rusqlite::{Params, params};
 
-use super::row::{self, from_json, limit};
+use super::list;
+use super::row::{from_json, limit};
 use super::session::Session;
 use crate::lifecycle::Phase;
 use crate::retention::Retention;
@@ -45,15 +46,15 @@ const WITH_KEY: &str = "SELECT n, tenant, key, tags FROM jobs INDEXED BY jobs_fi
 
 /// Deletes one job of a tenant if it is done.
 pub(super) fn delete(session: &Session, tenant: &Tenant, id: JobId) -> Result<Deleted, StoreError> {
-    let Some(stored) = row::of_tenant(session, tenant, id)? else {
+    let Some(whole) = list::with_content(session, tenant, id)? else {
         return Ok(Deleted::Unknown);
     };
-    if !matches!(stored.job.phase, Phase::Done(_)) {
-        return Ok(Deleted::NotDone(stored.job));
+    if !matches!(whole.job.phase, Phase::Done(_)) {
+        return Ok(Deleted::NotDone(whole.job));
     }
-    let found = old(session, "SELECT n, tenant, key, tags FROM jobs WHERE n = ?1", [stored.n])?;
+    let found = old(session, "SELECT n, tenant, key, tags FROM jobs WHERE id = ?1", [id.as_uuid()])?;
     found.iter().try_for_each(|job| erase(session, job))?;
-    Ok(Deleted::Gone(stored.job))
+    Ok(Deleted::Gone(Box::new(whole)))
 }
 
 fn erase(session: &Session, job: &Old) -> Result<(), StoreError> {

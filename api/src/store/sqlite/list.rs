@@ -45,8 +45,8 @@ pub(super) fn jobs(session: &Session, tenant: &Tenant, filter: &Filter, page: Pa
 /// The statement for a filter.
 ///
 /// Each begins at the index with the fewest rows to look at, and says so: SQLite knows nothing of how many there are,
-/// and might sort a million of them. `NOT INDEXED` goes by `n`. `?1` is the tenant, `?2` the cursor, `?3` the limit, `?4`
-/// the kind, `?5` and `?6` the tag.
+/// and might sort a million of them. `NOT INDEXED` goes by `n`. `?1` is the tenant, `?2` the cursor, `?3` the limit,
+/// `?4` the kind, `?5` and `?6` the tag.
 pub(super) fn statement(filter: &Filter) -> String {
     let phase = match filter.state {
         Some(state) => format!("AND {}", phase(state)),

@@ -54,8 +54,8 @@ pub(super) fn all(session: &Session, sql: &str, params: impl Params) -> Result<V
     Ok(found)
 }
 
-/// The same for rows of many jobs that have nothing to do with each other: one that cannot be read is left out and told,
-/// and does not hold up the others.
+/// The same for rows of many jobs that have nothing to do with each other: one that cannot be read is left out and
+/// told, and does not hold up the others.
 pub(super) fn readable(session: &Session, sql: &str, params: impl Params) -> Result<Vec<Stored>, StoreError> {
     let mut statement = session.prepare(sql)?;
     let mut rows = statement.query(params)?;

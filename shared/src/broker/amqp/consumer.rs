@@ -349,8 +349,8 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Sends acknowledgements, and tells whoever waits for it that the broker has them. RabbitMQ confirms none of them, but
-    /// takes what comes on a channel in its order: once it answers something else, it has taken them.
+    /// Sends acknowledgements, and tells whoever waits for it that the broker has them. RabbitMQ confirms none of
+    /// them, but takes what comes on a channel in its order: once it answers something else, it has taken them.
     async fn settle(&mut self, acks: &mut Vec<Said>) {
         let waiting = self.send_acks(acks);
         if waiting.is_empty() {

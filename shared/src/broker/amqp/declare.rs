@@ -1,6 +1,6 @@
 //! Exchanges, queues and bindings made on RabbitMQ, remembered, and made again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,8 @@ const REPAIR_PAUSE: Duration = Duration::from_secs(2);
 /// How often all is looked at, whether it is there. What this process does not use itself would never be missed: the
 /// exchange that workers publish to, for instance.
 const LOOK: Duration = Duration::from_secs(15);
+/// A queue that is older has been on disk for long, and a crash does not damage it.
+const LATELY: Duration = Duration::from_secs(600);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// A queue that was deleted is made again only after so long. RabbitMQ tells a consumer some 30 ms after the deletion;
@@ -40,6 +42,9 @@ pub(super) struct Declarations {
     /// What was refused and told already.
     told: Mutex<HashSet<String>>,
     missing: Notify,
+    /// The quorum queues that were looked for before they were first declared, and when this process made those that
+    /// were not there.
+    made: Mutex<HashMap<Arc<str>, Option<Instant>>>,
     /// Queues that did not answer, to be looked at by [`stuck`](super::stuck).
     silent: Mutex<HashSet<Arc<str>>>,
     falls_silent: Notify,
@@ -79,6 +84,26 @@ impl Declarations {
     pub(super) fn nothing_taken(&self, queue: &str) {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         quorum_queues(&remembered).filter(|own| own.as_ref() == queue).for_each(|queue| self.note_silence(queue));
+    }
+
+    /// Whether this process made the queue, and not long ago.
+    pub(super) fn made_lately(&self, queue: &str) -> bool {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(queue).copied().flatten().is_some_and(|at| at.elapsed() < LATELY)
+    }
+
+    /// Notes which of these queues are not there, and so will be made now.
+    pub(super) async fn note_new(&self, connection: &Connection, declarations: &[Declaration]) {
+        for queue in quorum_queues(declarations) {
+            if self.made.lock().unwrap_or_else(PoisonError::into_inner).contains_key(queue) {
+                continue;
+            }
+            let Ok(channel) = connection.channel().await else { return };
+            let is_new = is_missing(&channel, queue).await;
+            close(channel).await;
+            let made_at = is_new.then(Instant::now);
+            self.made.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(queue), made_at);
+        }
     }
 
     fn note_silence(&self, queue: &Arc<str>) {
@@ -142,6 +167,7 @@ impl Declarations {
     /// When the connection is of no use.
     pub(super) async fn make_all(&self, connection: &Connection) -> Result<(), String> {
         let all = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.note_new(connection, &all).await;
         let mut rest = all.as_slice();
         let mut refused = false;
         while !rest.is_empty() {
@@ -203,7 +229,7 @@ pub(super) enum Failure {
     Refused(String),
     #[error("{0}")]
     Away(String),
-    #[error("no answer within {} s; if that lasts, delete it: it may have been damaged in a crash of the broker", DEADLINE.as_secs())]
+    #[error("no answer within {} s; it may have been damaged in a crash of the broker, and is looked at", DEADLINE.as_secs())]
     Silent,
 }
 
@@ -292,6 +318,15 @@ fn queues_behind<'a>(declarations: &'a [Declaration], exchange: &str, key: &str)
         })
     };
     quorum_queues(declarations).filter(bound).collect()
+}
+
+/// Whether there is no queue of this name. Without an answer there may be one.
+async fn is_missing(channel: &Channel, queue: &str) -> bool {
+    let Ok(name) = short("a name", queue) else { return false };
+    let options = QueueDeclareOptions::default().passive();
+    let looking = channel.queue_declare(name, options, FieldTable::default());
+    let found = timeout(DEADLINE, looking).await;
+    matches!(found, Ok(Err(error)) if shown(&error).starts_with("NOT_FOUND"))
 }
 
 fn options(r#type: QueueType) -> QueueDeclareOptions {

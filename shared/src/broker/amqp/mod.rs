@@ -2,8 +2,8 @@
 //!
 //! Two connections, each kept up by a [`supervisor`]: one on which a [`publisher`] publishes and things are
 //! [`declare`]d, one on which each subscription has a [`consumer`]. What is decided without the wire is apart:
-//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`]. What comes from
-//! the broker passes [`readable`] first.
+//! [`confirms`] (whose confirm is it), [`acks`] (how few frames acknowledge it), [`backoff`], [`codec`]. What comes
+//! from the broker passes [`readable`] first.
 
 mod acks;
 mod backoff;
@@ -120,7 +120,10 @@ impl Broker for AmqpBroker {
         let made = async {
             self.declarations.mourn().await;
             match declare::connected(&mut publishing).await {
-                Some(connection) => declare::make_now(&connection, &declarations).await,
+                Some(connection) => {
+                    self.declarations.note_new(&connection, &declarations).await;
+                    declare::make_now(&connection, &declarations).await
+                }
                 None => Err(DeclareError::Away("closed".into())),
             }
         };

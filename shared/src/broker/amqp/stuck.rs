@@ -3,6 +3,9 @@
 //! RabbitMQ 3.10, killed within some two seconds after a quorum queue was declared, may bring that queue back such that
 //! it is declared gladly, and then confirms nothing and gives nothing out, for ever. Only deleting it helps. What was
 //! in it is lost either way; the store sends it again.
+//!
+//! A queue of a cluster that has lost its majority is as silent, and must not be deleted: so this is done only to
+//! queues that this process made, and not long ago. Others are told of.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -66,12 +69,24 @@ impl Healer {
         let connection = opened.map_err(|unopened| unopened.to_string())?;
         let looking = queues.iter().map(async |queue| {
             if is_stuck(probe(&connection, queue).await) {
-                self.replace(&connection, queue).await;
+                self.heal(&connection, queue).await;
             }
         });
         // At once: after a crash there may be many, and each costs a deadline.
         join_all(looking).await;
         Ok(())
+    }
+
+    async fn heal(&self, connection: &Connection, queue: &str) {
+        if self.declarations.made_lately(queue) {
+            self.replace(connection, queue).await;
+        } else {
+            warn!(
+                queue,
+                "the queue neither takes nor gives messages: if its cluster has a majority, and RabbitMQ crashed right \
+                 after it was made, delete it; what was in it is sent again from the store"
+            );
+        }
     }
 
     async fn replace(&self, connection: &Connection, queue: &str) {
@@ -92,7 +107,8 @@ impl Healer {
     }
 }
 
-/// Whether the broker knows the queue, whether that gives something out, and whether the broker still answers.
+/// Whether the broker knows the queue and says that it is empty, whether that gives something out, and whether the
+/// broker still answers.
 async fn probe(connection: &Connection, queue: &str) -> [Asked; 3] {
     [look(connection, queue).await, take(connection, queue).await, look(connection, queue).await]
 }
@@ -107,7 +123,11 @@ async fn look(connection: &Connection, queue: &str) -> Asked {
         return Asked::Failed;
     };
     let options = QueueDeclareOptions::default().passive();
-    asked(&within(channel.queue_declare(queue, options, FieldTable::default())).await)
+    match within(channel.queue_declare(queue, options, FieldTable::default())).await {
+        // What would be taken from it would be delivered once more, and counted.
+        Ok(found) if found.message_count() > 0 => Asked::Failed,
+        answer => asked(&answer),
+    }
 }
 
 /// Takes a message, or hears that there is none. It is given back when the connection goes.
