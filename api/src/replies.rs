@@ -1,4 +1,4 @@
-//! Takes outcomes, and starts of runs that were acknowledged early, from the replies queue: stores them, then
+//! Takes replies (outcomes, and early starts of runs) from their queue: stores them, then
 //! acknowledges them, in batches that follow the load.
 
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use crate::journal::Journal;
 use crate::lifecycle::{Event, RunLease};
 use crate::store::{Happening, StoreError};
 
-/// So many outcomes may be on their way to the store; then RabbitMQ holds the rest.
+/// So many replies may be on their way to the store; then RabbitMQ holds the rest.
 const PREFETCH: u16 = 1024;
-/// So many outcomes are stored in one transaction at most.
+/// So many replies are stored in one transaction at most.
 const BATCH_MAX: usize = 256;
 /// How long to wait before a message is parked again.
 const PARK_RETRY: Duration = Duration::from_secs(2);
@@ -39,7 +39,7 @@ pub struct Replies {
 impl Replies {
     pub async fn run(self, shutdown: Shutdown) {
         let mut subscriber = self.broker.subscribe(Subscription {
-            queue: self.topology.outcomes_queue(),
+            queue: self.topology.replies_queue(),
             declare: Vec::new(),
             receipts: Receipts::Manual { prefetch: PREFETCH },
         });
@@ -68,20 +68,20 @@ impl Replies {
         let batch = gather(first, subscriber);
         // After a full batch there is more.
         let last = batch.len() < BATCH_MAX;
-        let outcomes = self.read(batch);
-        self.settle(outcomes, shutdown).await;
+        let replies = self.read(batch);
+        self.settle(replies, shutdown).await;
         self.hearing.note(last && *subscriber.attached().borrow(), self.clock.now());
     }
 
     fn read(&self, batch: Vec<Delivery>) -> Vec<Reported> {
-        let mut outcomes = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
         for delivery in batch {
             match Reply::read(&delivery.message) {
-                Ok(reply) => outcomes.push(Reported { happening: self.happening(reply), delivery }),
+                Ok(reply) => replies.push(Reported { happening: self.happening(reply), delivery }),
                 Err(reason) => self.park(delivery, &reason),
             }
         }
-        outcomes
+        replies
     }
 
     fn happening(&self, reply: Reply) -> Happening {
@@ -91,9 +91,9 @@ impl Replies {
         }
     }
 
-    /// Stores outcomes together. Where one of them cannot be, it is found by halving, and parked; the others are kept.
-    async fn settle(&self, outcomes: Vec<Reported>, shutdown: &Shutdown) {
-        let mut batches = vec![outcomes];
+    /// Stores replies together. Where one of them cannot be, it is found by halving, and parked; the others are kept.
+    async fn settle(&self, replies: Vec<Reported>, shutdown: &Shutdown) {
+        let mut batches = vec![replies];
         while let Some(mut batch) = batches.pop() {
             match self.store(&batch, shutdown).await {
                 Ok(()) => batch.into_iter().for_each(|reported| reported.delivery.receipt.acknowledge()),
@@ -119,7 +119,7 @@ impl Replies {
             match self.journal.apply(happenings.clone()).await {
                 Ok(()) => return Ok(()),
                 Err(StoreError::Corrupt(reason)) => return Err(Unstored::Refused(reason)),
-                Err(error) => tracing::warn!(%error, "outcomes cannot be stored; they are held and tried again"),
+                Err(error) => tracing::warn!(%error, "replies cannot be stored; they are held and tried again"),
             }
             tokio::select! {
                 () = tokio::time::sleep(STORE_RETRY) => {}
@@ -133,7 +133,7 @@ impl Replies {
     fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display) {
         let Delivery { message, receipt, .. } = delivery;
         tracing::warn!(%reason, r#type = message.r#type, "a message on the replies queue is parked");
-        let parked = message.parked(&self.topology.outcomes_queue(), reason);
+        let parked = message.parked(&self.topology.replies_queue(), reason);
         let (broker, route) = (Arc::clone(&self.broker), self.topology.parking());
         tokio::spawn(async move {
             while let Err(error) = broker.publish(route.clone(), parked.clone()).await {
@@ -145,14 +145,14 @@ impl Replies {
     }
 }
 
-/// An outcome with the message that brought it.
+/// A reply with the message that brought it.
 #[derive(Debug)]
 struct Reported {
     happening: Happening,
     delivery: Delivery,
 }
 
-/// Why outcomes were not stored.
+/// Why replies were not stored.
 enum Unstored {
     /// The store will never take them, for instance because what it holds about one of the jobs is damaged.
     Refused(String),

@@ -107,8 +107,8 @@ impl Topology {
             self.exchange("parking", ExchangeType::Fanout),
             queue(self.parking_queue(), QueueType::Quorum, parking),
             bind(self.parking_queue(), self.parking()),
-            queue(self.outcomes_queue(), QueueType::Quorum, replies),
-            bind(self.outcomes_queue(), self.outcome()),
+            queue(self.replies_queue(), QueueType::Quorum, replies),
+            bind(self.replies_queue(), self.outcome()),
             queue(self.pulse_queue(), QueueType::Classic, short_lived()),
             bind(self.pulse_queue(), self.pulse()),
             queue(self.signals_queue(), QueueType::Classic, short_lived()),
@@ -167,7 +167,7 @@ impl Topology {
     /// or the parking queue itself.
     pub fn route_of(&self, queue: &str) -> Option<Route> {
         let fixed = [
-            (self.outcomes_queue(), self.outcome()),
+            (self.replies_queue(), self.outcome()),
             (self.pulse_queue(), self.pulse()),
             (self.signals_queue(), self.signal()),
         ];
@@ -183,7 +183,7 @@ impl Topology {
         self.name(&format!("requests.{kind}.v1"))
     }
 
-    pub fn outcomes_queue(&self) -> Arc<str> {
+    pub fn replies_queue(&self) -> Arc<str> {
         self.name("replies.v1")
     }
 

@@ -95,7 +95,7 @@ async fn p8_a_full_disk_refuses_and_loses_nothing() {
     assert_eq!(ready.status.as_u16(), 503, "{}", ready.text);
     gate.add_permits(20);
     eventually("outcomes to be held", HEALED, async || {
-        api.process().log().contains("outcomes cannot be stored; they are held").then_some(())
+        api.process().log().contains("replies cannot be stored; they are held").then_some(())
     })
     .await;
 

@@ -57,7 +57,7 @@ pub(crate) async fn stage_with(builder: WorkerBuilder, redelivered: &[(Request, 
     }
     let take =
         |queue: Arc<str>| broker.subscribe(Subscription { queue, declare: Vec::new(), receipts: Receipts::Automatic });
-    let (outcomes, mut pulses) = (take(topology.outcomes_queue()), take(topology.pulse_queue()));
+    let (outcomes, mut pulses) = (take(topology.replies_queue()), take(topology.pulse_queue()));
     let (signals, parked) = (take(topology.signals_queue()), take(topology.parking_queue()));
 
     let line = Arc::new(Moody::new(broker.another_line(), topology.outcome()));

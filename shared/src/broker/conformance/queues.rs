@@ -72,7 +72,7 @@ async fn buzzers_own_topology_is_accepted_and_leads_where_it_says(bench: Bench) 
     bench.attached(&control, true).await;
     let ways = [
         (topology.request(&kind), topology.requests_queue(&kind)),
-        (topology.outcome(), topology.outcomes_queue()),
+        (topology.outcome(), topology.replies_queue()),
         (topology.pulse(), topology.pulse_queue()),
         (topology.signal(), topology.signals_queue()),
         (topology.parking(), topology.parking_queue()),
