@@ -29,7 +29,7 @@ pub(super) async fn delete(
     let id = path.id()?;
     match state.store.delete(&caller.tenant, id).await? {
         Deleted::Gone(whole) => {
-            let JobWithContent { job, input, output } = *whole;
+            let JobWithContent { job, input, output } = whole;
             answer::with(&state, StatusCode::OK, &job, &Content { input, output })
         }
         Deleted::NotDone(job) => Err(ApiError::NotDone(job.phase.state())),

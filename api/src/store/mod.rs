@@ -224,7 +224,7 @@ pub enum Asked {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Deleted {
     /// It is gone; this is how it was.
-    Gone(Box<JobWithContent>),
+    Gone(JobWithContent),
     /// It stays.
     NotDone(Job),
     /// No such job.

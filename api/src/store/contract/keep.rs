@@ -243,7 +243,7 @@ pub async fn only_what_is_done_is_deleted(store: Arc<dyn Store>) {
     change(&*store, id, success(1), after(1)).await;
     assert_eq!(store.delete(&other, id).await.unwrap(), Deleted::Unknown, "not its own");
     let before = store.job_with_content(&own, id).await.unwrap().unwrap();
-    assert_eq!(store.delete(&own, id).await.unwrap(), Deleted::Gone(Box::new(before)));
+    assert_eq!(store.delete(&own, id).await.unwrap(), Deleted::Gone(before));
     assert_eq!(store.delete(&own, id).await.unwrap(), Deleted::Unknown);
     assert_eq!(store.events(&own, id, 0, 10).await.unwrap(), []);
     assert_eq!(store.submit(with_key(draft("echo"), "k", 2)).await.unwrap(), Submitted::New, "its key went with it");

@@ -54,7 +54,7 @@ pub(super) fn delete(session: &Session, tenant: &Tenant, id: JobId) -> Result<De
     }
     let found = old(session, "SELECT n, tenant, key, tags FROM jobs WHERE id = ?1", [id.as_uuid()])?;
     found.iter().try_for_each(|job| erase(session, job))?;
-    Ok(Deleted::Gone(Box::new(whole)))
+    Ok(Deleted::Gone(whole))
 }
 
 fn erase(session: &Session, job: &Old) -> Result<(), StoreError> {
