@@ -32,7 +32,7 @@ pub struct ApiConfig {
     pub keep: Retention,
 
     /// How many jobs may be accepted and not done; past that a submission is answered 503.
-    #[arg(long, env = "BUZZER_MAX_WAITING", default_value_t = 1_000_000)]
+    #[arg(long, env = "BUZZER_MAX_WAITING", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub max_waiting: u64,
 
     /// How many bytes the store may hold; past that a submission is answered 503.

@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 use crate::config::Leases;
 use crate::hearing::Hearing;
 use crate::journal::Journal;
+use crate::lifecycle::{Done, Job, Phase};
 use crate::store::{Change, StoreError};
 
 /// How late a job that is due may be noticed.
@@ -76,10 +77,10 @@ impl Sweeper {
         loop {
             let changes = self.journal.store.end_leases(&self.catalog.bereft(), self.clock.now(), STEP).await?;
             for Change { job, .. } in &changes {
-                tracing::debug!(job.id = %job.id, dispatch = job.dispatch, "the lease of a job ended");
+                tell(job);
             }
             if !changes.is_empty() {
-                tracing::info!(jobs = changes.len(), "leases ended without a word; the jobs go out again");
+                tracing::info!(jobs = changes.len(), "leases ended without a word");
             }
             self.journal.changed(&changes);
             if changes.len() < STEP {
@@ -95,5 +96,15 @@ impl Sweeper {
         self.journal.lanes.set_early(&self.catalog.early());
         self.journal.lanes.reconcile(&self.journal.store.out().await?);
         self.bounds.refresh(&*self.journal.store).await
+    }
+}
+
+/// A job that ends for its workers' loss is worth a line of its own.
+fn tell(job: &Job) {
+    match (&job.phase, &job.error) {
+        (Phase::Done(Done::Failed), Some(problem)) => {
+            tracing::warn!(job.id = %job.id, job.kind = %job.kind, problem = problem.r#type, "a job ended because its workers were lost");
+        }
+        _ => tracing::debug!(job.id = %job.id, dispatch = job.dispatch, "the lease of a job ended"),
     }
 }

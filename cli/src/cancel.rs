@@ -1,8 +1,8 @@
 use buzzer_shared::id::JobId;
 use clap::Args;
 
-use crate::client::Client;
-use crate::failure::Failure;
+use crate::client::{Client, ClientError};
+use crate::failure::{Failure, in_words};
 use crate::output;
 
 /// Stop jobs.
@@ -22,20 +22,24 @@ pub struct Cancel {
 
 impl Cancel {
     pub async fn run(self, client: &Client) -> Result<(), Failure> {
-        let mut first_failure = None;
+        let (count, mut refused) = (self.ids.len(), 0);
         for id in self.ids {
             let job = match client.cancel(id).await {
                 Ok(job) => job,
-                Err(error) => {
-                    output::complain(&format!("{id}: {error}"));
-                    first_failure = first_failure.or(Some(error));
+                Err(ClientError::Refused(problem)) if count > 1 => {
+                    output::complain(&format!("{id}: {}", in_words(&problem)));
+                    refused += 1;
                     continue;
                 }
+                Err(error) => return Err(error.into()),
             };
             let asked = if job.value.done { "" } else { ", asked to stop" };
             let line = format!("{id}  {}{asked}", job.value.state);
             output::line(if self.json { job.json } else { line.into_bytes() })?;
         }
-        first_failure.map_or(Ok(()), |error| Err(error.into()))
+        if refused > 0 {
+            return Err(Failure::Usage(format!("{refused} of {count} were not canceled")));
+        }
+        Ok(())
     }
 }

@@ -84,14 +84,11 @@ impl Up {
     }
 
     fn worker(&self) -> StockConfig {
-        let ApiConfig { drain, max_body, .. } = self.api;
-        let worker = WorkerConfig {
-            slots: self.slots,
-            drain,
-            max_body,
-            cancel_grace: self.cancel_grace,
-            ..WorkerConfig::default()
-        };
+        let ApiConfig { drain, max_body, leases, .. } = self.api;
+        // A lease must outlast several beats.
+        let usual = WorkerConfig::default().beat;
+        let beat = usual.min(Span::from(leases.run_lease.as_duration() / 6));
+        let worker = WorkerConfig { slots: self.slots, drain, max_body, cancel_grace: self.cancel_grace, beat };
         StockConfig { worker, demo: self.demo, egress_allow: self.egress_allow.clone() }
     }
 }

@@ -93,7 +93,8 @@ pub mod job {
 
     /// `runs` ended with the loss of their worker.
     pub fn poison(runs: u32) -> Problem {
-        let detail = format!("{runs} runs of this job ended with the loss of their worker; it is not run again.");
+        let detail =
+            format!("At least {runs} runs of this job ended with the loss of their worker; it is not run again.");
         Problem::new(POISON, "The job brings workers down", detail).with("runs", runs)
     }
 

@@ -470,6 +470,7 @@ async fn p5_a_cancel_is_done_asked_or_too_late() {
     let asked = cancel(&running).await;
     assert_eq!(asked.status, StatusCode::ACCEPTED);
     assert!(asked.json()["cancel_requested_at"].is_string(), "{}", asked.text);
+    assert_eq!(asked.header("etag"), "W/\"2-to-stop\"", "it is not what it was");
     let job = buzzer.get(&format!("{this}?wait=30")).await.json();
     assert_eq!((&job["state"], &job["attempt"]), (&json!("canceled"), &json!(1)), "{job}");
 

@@ -28,7 +28,7 @@ const API: &[(&str, &[&str])] = &[
     ("pulse", &["catalog", "hearing", "journal", "lifecycle", "store"]),
     ("replies", &["hearing", "journal", "lifecycle", "store"]),
     ("signals", &["journal", "lifecycle", "store"]),
-    ("sweep", &["bounds", "catalog", "config", "hearing", "journal", "store"]),
+    ("sweep", &["bounds", "catalog", "config", "hearing", "journal", "lifecycle", "store"]),
     ("forget", &["retention", "store"]),
     ("dispatch", &["journal", "lifecycle", "store"]),
     ("journal", &["cancel", "lanes", "lifecycle", "store", "tally", "wake"]),

@@ -1,11 +1,9 @@
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
-use axum::response::Response;
-use http::StatusCode;
 
 use super::view::{Content, JobView};
-use super::{JobPath, answer, get};
+use super::{JobPath, get};
 use crate::extract::{Caller, Path};
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -25,12 +23,13 @@ pub(super) async fn delete(
     caller: Caller,
     State(state): State<AppState>,
     Path(path): Path<JobPath>,
-) -> Result<Response, ApiError> {
+) -> Result<Json<JobView>, ApiError> {
     let id = path.id()?;
     match state.store.delete(&caller.tenant, id).await? {
         Deleted::Gone(whole) => {
             let JobWithContent { job, input, output } = whole;
-            answer::with(&state, StatusCode::OK, &job, &Content { input, output })
+            // Without the headers that would lead to it.
+            Ok(Json(JobView::whole(&job, &Content { input, output }, None)?))
         }
         Deleted::NotDone(job) => Err(ApiError::NotDone(job.phase.state())),
         Deleted::Unknown => Err(get::missing(&state, id)),

@@ -151,12 +151,18 @@ pub(super) fn headers(job: &Job) -> HeaderMap {
 }
 
 fn etag(job: &Job) -> String {
-    format!("W/\"{}\"", job.seq)
+    format!("W/{}", opaque_tag(job))
+}
+
+/// The number of the last event; and whether the job is to stop, which is no event.
+fn opaque_tag(job: &Job) -> String {
+    let to_stop = if job.is_to_stop() { "-to-stop" } else { "" };
+    format!("\"{}{to_stop}\"", job.seq)
 }
 
 /// Compares weakly, as `If-None-Match` does: with or without `W/` it is the same (RFC 9110, 13.1.2).
 fn is_known(request: &HeaderMap, job: &Job) -> bool {
-    let etag = format!("\"{}\"", job.seq);
+    let etag = opaque_tag(job);
     let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     known
         .flat_map(|value| value.split(','))

@@ -137,6 +137,13 @@ impl JobView {
     }
 }
 
+fn alone(job: &Job) -> String {
+    let lost = job.suspicion.vanished + job.suspicion.crashes;
+    let why =
+        if lost == 0 { "its worker was lost more than once".into() } else { format!("{lost} of its runs were lost") };
+    format!("it waits for a worker that runs nothing else: {why}, and it may be why")
+}
+
 fn shows_error(state: State) -> bool {
     matches!(state, State::Failed | State::Retrying | State::Expired)
 }
@@ -155,6 +162,7 @@ impl Waiting {
                 let detail = format!("attempt {} of {} not before {}", job.attempt, job.retry.max_attempts, job.run_at);
                 waiting(WaitingFor::Retry, detail)
             }
+            Phase::Sent { .. } if job.suspicion.alone => Some(Self::for_its_turn(job, state)),
             Phase::Sent { .. } if state.lanes.is_line_up() && state.lanes.has_worker(&job.kind) => {
                 waiting(WaitingFor::Slot, "on its way to a worker".into())
             }
@@ -170,6 +178,8 @@ impl Waiting {
             Line::Blocked(reason) => (WaitingFor::Broker, format!("the broker takes no messages now: {reason}")),
             Line::Up => match state.lanes.refusal(&job.kind) {
                 Some(reason) => (WaitingFor::Broker, format!("{} has no queue: {reason}", job.kind)),
+                None if state.lanes.has_worker(&job.kind) && job.suspicion.alone => (WaitingFor::Slot, alone(job)),
+                None if state.lanes.has_room(&job.kind) => (WaitingFor::Slot, "it goes out now".into()),
                 None if state.lanes.has_worker(&job.kind) => {
                     (WaitingFor::Slot, format!("every worker of {} is busy", job.kind))
                 }

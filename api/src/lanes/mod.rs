@@ -174,6 +174,12 @@ impl Lanes {
         self.all().get(kind).is_some_and(|lane| lane.slots > 0)
     }
 
+    /// Whether a job of this kind that waits goes out now.
+    pub fn has_room(&self, kind: &Kind) -> bool {
+        let now = self.now();
+        self.all().get(kind).is_some_and(|lane| lane.room(now) > 0)
+    }
+
     pub fn is_line_up(&self) -> bool {
         *self.0.line.borrow() == Line::Up
     }
