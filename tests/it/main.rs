@@ -14,6 +14,7 @@ mod http_request;
 mod long_runs;
 mod outside;
 mod poison;
+mod postgres;
 mod readme;
 mod walls;
 mod wire;
