@@ -16,5 +16,6 @@ mod outside;
 mod poison;
 mod postgres;
 mod readme;
+mod replicas;
 mod walls;
 mod wire;

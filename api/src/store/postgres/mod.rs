@@ -29,6 +29,7 @@ mod submit;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
@@ -54,6 +55,10 @@ use super::{
 };
 use crate::lifecycle::{Entry, Job};
 use crate::retention::Retention;
+
+/// How soon a server that is away is tried again: at first, and at last.
+const AGAIN_SOONEST: Duration = Duration::from_millis(200);
+const AGAIN_LATEST: Duration = Duration::from_secs(5);
 
 /// A store in a PostgreSQL database. Needs a tokio runtime.
 #[derive(Debug)]
@@ -84,6 +89,26 @@ impl PostgresStore {
         let own = Uuid::from_u128(fastrand::u128(..));
         let messenger = Messenger { target, tls, hints: house.hints.clone(), clock: Arc::clone(&clock), own };
         Ok(Self { house, writer, clock, messenger: tokio::spawn(messenger.run()) })
+    }
+
+    /// The same, and waits for a server that is away: it may start at the same time, or be started again.
+    ///
+    /// # Errors
+    /// When somebody must do something first.
+    pub async fn open_once_there(url: &PostgresUrl) -> Result<Self, OpenError> {
+        let mut again = AGAIN_SOONEST;
+        loop {
+            match Self::open(url).await {
+                Err(error @ OpenError::Away { .. }) => {
+                    if again == AGAIN_SOONEST {
+                        tracing::warn!(%error, "waiting for the store; it is tried again until it is there");
+                    }
+                    tokio::time::sleep(again.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    again = (again * 2).min(AGAIN_LATEST);
+                }
+                opened => return opened,
+            }
+        }
     }
 
     /// The clock by which everybody must go who uses this store.
