@@ -6,12 +6,13 @@ use buzzer_shared::time::Time;
 use deadpool_postgres::Transaction;
 use uuid::Uuid;
 
+use super::error::Failure;
 use super::house::House;
 use super::names::Names;
 use super::row::{self, COLUMNS, Stored, job_columns, limit, select_jobs};
 use super::writes::{Moved, Writes};
 use crate::lifecycle::Event;
-use crate::store::{Applied, Asked, Change, Happening, Outgoing, StoreError, Wish};
+use crate::store::{Applied, Asked, Change, Happening, Outgoing, Wish};
 
 /// Tells jobs what happened to them. Each row is locked once, in the order of ids, so that two batches which meet cannot
 /// wait for each other; read once and written once.
@@ -20,7 +21,7 @@ pub(super) async fn apply(
     names: &Names,
     happenings: &[(&Happening, Time)],
     writes: &mut Writes,
-) -> Result<Vec<Applied>, StoreError> {
+) -> Result<Vec<Applied>, Failure> {
     if happenings.is_empty() {
         return Ok(Vec::new());
     }
@@ -41,7 +42,7 @@ async fn locked(
     transaction: &Transaction<'_>,
     names: &Names,
     ids: impl Iterator<Item = JobId>,
-) -> Result<HashMap<JobId, Moved>, StoreError> {
+) -> Result<HashMap<JobId, Moved>, Failure> {
     let mut ids: Vec<Uuid> = ids.map(|id| *id.as_uuid()).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -57,7 +58,7 @@ pub(super) async fn ask(
     id: JobId,
     wish: Wish,
     now: Time,
-) -> Result<Option<Asked>, StoreError> {
+) -> Result<Option<Asked>, Failure> {
     let mut client = house.pools.work().await?;
     let transaction = client.transaction().await?;
     let Some(stored) = row::of_tenant_locked(&transaction, &house.names, tenant, id).await? else {
@@ -79,7 +80,7 @@ pub(super) async fn claim(
     most: usize,
     until: Time,
     now: Time,
-) -> Result<Vec<Outgoing>, StoreError> {
+) -> Result<Vec<Outgoing>, Failure> {
     let mut client = house.pools.work().await?;
     let Some(kind) = house.names.kind_id(&client, kind).await? else {
         return Ok(Vec::new());
@@ -112,7 +113,7 @@ pub(super) async fn claim(
 }
 
 /// Wakes jobs whose time has come. Expired first: what is both due and expired must not go out.
-pub(super) async fn wake_due(house: &House, now: Time, most: usize) -> Result<Vec<Change>, StoreError> {
+pub(super) async fn wake_due(house: &House, now: Time, most: usize) -> Result<Vec<Change>, Failure> {
     let mut client = house.pools.work().await?;
     let transaction = client.transaction().await?;
     let mut writes = Writes::default();
@@ -152,7 +153,7 @@ pub(super) async fn end_leases(
     bereft: &HashSet<Kind>,
     now: Time,
     most: usize,
-) -> Result<Vec<Change>, StoreError> {
+) -> Result<Vec<Change>, Failure> {
     let mut client = house.pools.work().await?;
     let transaction = client.transaction().await?;
     let sql = select_jobs!(
@@ -169,7 +170,7 @@ pub(super) async fn end_leases(
 }
 
 /// Takes back every job that is out, as if the last of their leases had ended now.
-pub(super) async fn void_leases(house: &House, now: Time) -> Result<usize, StoreError> {
+pub(super) async fn void_leases(house: &House, now: Time) -> Result<usize, Failure> {
     let mut client = house.pools.work().await?;
     let transaction = client.transaction().await?;
     let sql = select_jobs!("WHERE j.lease_until IS NOT NULL ORDER BY j.id FOR NO KEY UPDATE");
@@ -191,7 +192,7 @@ async fn free(
     sql: &str,
     now: Time,
     most: usize,
-) -> Result<Vec<Stored>, StoreError> {
+) -> Result<Vec<Stored>, Failure> {
     let found = row::readable(transaction, &house.names, sql, &[&now.as_millis(), &limit(most)], |_| Ok(())).await?;
     Ok(found.into_iter().map(|(stored, ())| stored).collect())
 }

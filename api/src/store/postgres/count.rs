@@ -5,10 +5,11 @@ use buzzer_shared::kind::Kind;
 use buzzer_shared::time::Time;
 use deadpool_postgres::GenericClient;
 
+use super::error::Failure;
 use super::names::Names;
 use super::row;
 use crate::lifecycle::Phase;
-use crate::store::{Backlog, StoreError, Usage};
+use crate::store::{Backlog, Usage};
 
 // Each is answered by an index that holds only what is counted.
 const OUT: &str = "SELECT kind, 0::smallint, count(*), NULL::bigint FROM jobs WHERE lease_until IS NOT NULL GROUP BY kind";
@@ -24,7 +25,7 @@ struct Count {
     first: Option<i64>,
 }
 
-async fn by_kind(client: &impl GenericClient, names: &Names, sql: &str) -> Result<Vec<Count>, StoreError> {
+async fn by_kind(client: &impl GenericClient, names: &Names, sql: &str) -> Result<Vec<Count>, Failure> {
     let rows = row::query(client, sql, &[]).await?;
     let kinds = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
     names.learn_kinds(client, kinds).await?;
@@ -37,7 +38,7 @@ async fn by_kind(client: &impl GenericClient, names: &Names, sql: &str) -> Resul
 }
 
 /// How many jobs of each kind are out.
-pub(super) async fn out(client: &impl GenericClient, names: &Names) -> Result<HashMap<Kind, usize>, StoreError> {
+pub(super) async fn out(client: &impl GenericClient, names: &Names) -> Result<HashMap<Kind, usize>, Failure> {
     let counts = by_kind(client, names, OUT).await?;
     let jobs = |count: Count| (count.kind, usize::try_from(count.jobs).unwrap_or(usize::MAX));
     Ok(counts.into_iter().map(jobs).collect())
@@ -47,7 +48,7 @@ pub(super) async fn out(client: &impl GenericClient, names: &Names) -> Result<Ha
 pub(super) async fn backlog(
     client: &impl GenericClient,
     names: &Names,
-) -> Result<BTreeMap<Kind, Backlog>, StoreError> {
+) -> Result<BTreeMap<Kind, Backlog>, Failure> {
     let mut backlog: BTreeMap<Kind, Backlog> = BTreeMap::new();
     for count in by_kind(client, names, OUT).await? {
         backlog.entry(count.kind).or_default().out = count.jobs;
@@ -76,7 +77,7 @@ pub(super) async fn place(
     tenant: &Tenant,
     id: JobId,
     limit: u32,
-) -> Result<Option<u32>, StoreError> {
+) -> Result<Option<u32>, Failure> {
     let stored = row::of_tenant(client, names, tenant, id).await?.filter(|stored| stored.job.phase == Phase::Ready);
     let Some(stored) = stored else { return Ok(None) };
     let Some(kind) = names.kind_id(client, &stored.job.kind).await? else {
@@ -96,7 +97,7 @@ pub(super) async fn place(
 }
 
 /// How much there is. Counts are read from indexes that hold only what is not done.
-pub(super) async fn usage(client: &impl GenericClient) -> Result<Usage, StoreError> {
+pub(super) async fn usage(client: &impl GenericClient) -> Result<Usage, Failure> {
     let found = row::first(
         client,
         "SELECT (SELECT count(*) FROM jobs WHERE phase = 1) + (SELECT count(*) FROM jobs WHERE lease_until IS NOT NULL) \
@@ -110,7 +111,7 @@ pub(super) async fn usage(client: &impl GenericClient) -> Result<Usage, StoreErr
 }
 
 /// Writes a row and reads it back.
-pub(super) async fn probe(client: &impl GenericClient, now: Time) -> Result<(), StoreError> {
+pub(super) async fn probe(client: &impl GenericClient, now: Time) -> Result<(), Failure> {
     let found = row::first(
         client,
         "INSERT INTO probes (id, at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET at = excluded.at RETURNING at",
@@ -119,6 +120,6 @@ pub(super) async fn probe(client: &impl GenericClient, now: Time) -> Result<(), 
     .await?;
     match found.map(|row| row.try_get(0)).transpose()? {
         Some(at) if now == Time::from_millis(at) => Ok(()),
-        found => Err(StoreError::Corrupt(format!("a probe of {now} is read back as {found:?}"))),
+        found => Err(Failure::Corrupt(format!("a probe of {now} is read back as {found:?}"))),
     }
 }

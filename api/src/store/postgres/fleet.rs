@@ -8,9 +8,10 @@ use deadpool_postgres::GenericClient;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::error::Failure;
 use super::house::House;
 use super::row::{self, from_json};
-use crate::store::{KnownKind, KnownWorker, StoreError};
+use crate::store::{KnownKind, KnownWorker};
 
 /// What a worker tells of itself.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -21,7 +22,7 @@ struct Told {
 }
 
 /// Keeps what a worker tells of itself and its kinds.
-pub(super) async fn announce(house: &House, announce: &Announce, now: Time) -> Result<(), StoreError> {
+pub(super) async fn announce(house: &House, announce: &Announce, now: Time) -> Result<(), Failure> {
     let mut specs: Vec<_> = announce.kinds.iter().collect();
     // In one order, whoever announces: or two replicas might wait for each other.
     specs.sort_by(|one, other| one.name.as_str().cmp(other.name.as_str()));
@@ -59,7 +60,7 @@ pub(super) async fn announce(house: &House, announce: &Announce, now: Time) -> R
 }
 
 /// Notes that a worker is alive; `false` when it is not known.
-pub(super) async fn beat(client: &impl GenericClient, worker: WorkerId, now: Time) -> Result<bool, StoreError> {
+pub(super) async fn beat(client: &impl GenericClient, worker: WorkerId, now: Time) -> Result<bool, Failure> {
     let update = "UPDATE workers SET seen_at = $2 WHERE id = $1";
     Ok(row::execute(client, update, &[worker.as_uuid(), &now.as_millis()]).await? == 1)
 }
@@ -69,7 +70,7 @@ pub(super) async fn dismiss(
     client: &impl GenericClient,
     worker: Option<WorkerId>,
     before: Time,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
     let worker = worker.as_ref().map(WorkerId::as_uuid);
     let delete = "DELETE FROM workers WHERE id = $1 OR seen_at < $2";
     row::execute(client, delete, &[&worker, &before.as_millis()]).await?;
@@ -77,7 +78,7 @@ pub(super) async fn dismiss(
 }
 
 /// Every kind that was ever announced, by name.
-pub(super) async fn kinds(client: &impl GenericClient) -> Result<Vec<KnownKind>, StoreError> {
+pub(super) async fn kinds(client: &impl GenericClient) -> Result<Vec<KnownKind>, Failure> {
     // By the bytes of the name, whatever the database's language is.
     let select = "SELECT spec, announced_at FROM kinds WHERE spec IS NOT NULL ORDER BY name COLLATE \"C\"";
     let mut kinds = Vec::new();
@@ -90,7 +91,7 @@ pub(super) async fn kinds(client: &impl GenericClient) -> Result<Vec<KnownKind>,
 }
 
 /// Every worker that is known, the longest running first.
-pub(super) async fn workers(client: &impl GenericClient) -> Result<Vec<KnownWorker>, StoreError> {
+pub(super) async fn workers(client: &impl GenericClient) -> Result<Vec<KnownWorker>, Failure> {
     let select = "SELECT id, started_at, seen_at, told FROM workers ORDER BY started_at, id";
     let mut workers = Vec::new();
     for row in row::query(client, select, &[]).await? {

@@ -3,11 +3,12 @@ use buzzer_shared::time::Time;
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
+use super::error::Failure;
 use super::house::House;
 use super::row::{self, Parameters, limit};
 use crate::lifecycle::Phase;
 use crate::retention::Retention;
-use crate::store::{Deleted, StoreError};
+use crate::store::Deleted;
 
 const WITHOUT_KEY: &str = "SELECT n FROM jobs WHERE kind = $1 AND finished_at < $2 AND finished_at IS NOT NULL \
                            AND key IS NULL ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED";
@@ -21,7 +22,7 @@ pub(super) async fn forget(
     retention: &Retention,
     now: Time,
     most: usize,
-) -> Result<usize, StoreError> {
+) -> Result<usize, Failure> {
     let mut client = house.pools.work().await?;
     let kinds = house.names.all_kinds(&client).await?;
     let transaction = client.transaction().await?;
@@ -41,7 +42,7 @@ pub(super) async fn forget(
 }
 
 /// Deletes one job of a tenant if it is done.
-pub(super) async fn delete(house: &House, tenant: &Tenant, id: JobId) -> Result<Deleted, StoreError> {
+pub(super) async fn delete(house: &House, tenant: &Tenant, id: JobId) -> Result<Deleted, Failure> {
     let mut client = house.pools.work().await?;
     let transaction = client.transaction().await?;
     let Some(stored) = row::of_tenant_locked(&transaction, &house.names, tenant, id).await? else {
@@ -56,7 +57,7 @@ pub(super) async fn delete(house: &House, tenant: &Tenant, id: JobId) -> Result<
 }
 
 /// Deletes jobs, whose rows are locked, with all that belongs to them.
-async fn erase(transaction: &Transaction<'_>, jobs: &[i64]) -> Result<(), StoreError> {
+async fn erase(transaction: &Transaction<'_>, jobs: &[i64]) -> Result<(), Failure> {
     if jobs.is_empty() {
         return Ok(());
     }
@@ -76,7 +77,7 @@ async fn numbers(
     transaction: &Transaction<'_>,
     sql: &str,
     parameters: &Parameters<'_>,
-) -> Result<Vec<i64>, StoreError> {
+) -> Result<Vec<i64>, Failure> {
     let rows = row::query(transaction, sql, parameters).await?;
     Ok(rows.iter().map(|row: &Row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

@@ -1,10 +1,10 @@
 use deadpool_postgres::Transaction;
 
+use super::error::Failure;
 use super::hints::Hints;
 use super::names::Names;
 use super::pools::Pools;
 use super::writes::Writes;
-use crate::store::StoreError;
 
 /// What every step of the store needs.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) struct House {
 
 impl House {
     /// Writes everything, commits, and tells the other replicas.
-    pub(super) async fn commit(&self, transaction: Transaction<'_>, writes: Writes) -> Result<(), StoreError> {
+    pub(super) async fn commit(&self, transaction: Transaction<'_>, writes: Writes) -> Result<(), Failure> {
         let news = writes.write(&transaction).await?;
         transaction.commit().await?;
         self.hints.committed(news);

@@ -3,9 +3,10 @@ use buzzer_shared::job::State;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::types::ToSql;
 
+use super::error::Failure;
 use super::names::Names;
 use super::row::{self, COLUMNS, Parameters, job_columns, limit};
-use crate::store::{Filter, JobWithContent, Listed, Page, StoreError};
+use crate::store::{Filter, JobWithContent, Listed, Page};
 
 /// One job with its input and output.
 pub(super) async fn with_content(
@@ -13,7 +14,7 @@ pub(super) async fn with_content(
     names: &Names,
     tenant: &Tenant,
     id: JobId,
-) -> Result<Option<JobWithContent>, StoreError> {
+) -> Result<Option<JobWithContent>, Failure> {
     let sql = concat!("SELECT ", job_columns!(), ", j.input, j.output FROM jobs AS j WHERE j.id = $1");
     let rows = row::query(client, sql, &[id.as_uuid()]).await?;
     names.learn(client, &rows).await?;
@@ -33,7 +34,7 @@ pub(super) async fn jobs(
     tenant: &Tenant,
     filter: &Filter,
     page: Page,
-) -> Result<Vec<Listed>, StoreError> {
+) -> Result<Vec<Listed>, Failure> {
     let Some(tenant) = names.tenant_id(client, tenant).await? else {
         return Ok(Vec::new());
     };

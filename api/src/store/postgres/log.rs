@@ -4,10 +4,11 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::error::Failure;
 use super::names::Names;
 use super::row::{self, count, from_json, limit};
 use crate::lifecycle::{Entry, LogType};
-use crate::store::{Fed, StoreError};
+use crate::store::Fed;
 
 /// The log of one job after `after`, oldest first.
 pub(super) async fn of_job(
@@ -17,7 +18,7 @@ pub(super) async fn of_job(
     id: JobId,
     after: u32,
     most: usize,
-) -> Result<Vec<Entry>, StoreError> {
+) -> Result<Vec<Entry>, Failure> {
     let Some(tenant) = names.tenant_id(client, tenant).await? else {
         return Ok(Vec::new());
     };
@@ -38,7 +39,7 @@ pub(super) async fn of_tenant(
     tenant: &Tenant,
     after: i64,
     most: usize,
-) -> Result<Vec<Fed>, StoreError> {
+) -> Result<Vec<Fed>, Failure> {
     let Some(tenant) = names.tenant_id(client, tenant).await? else {
         return Ok(Vec::new());
     };
@@ -55,7 +56,7 @@ pub(super) async fn of_tenant(
     rows.iter().map(fed).collect()
 }
 
-fn entry(row: &Row) -> Result<Entry, StoreError> {
+fn entry(row: &Row) -> Result<Entry, Failure> {
     Ok(Entry {
         seq: count(row, 0)?,
         at: Time::from_millis(row.try_get(1)?),
@@ -78,7 +79,7 @@ pub(super) fn code(r#type: LogType) -> i16 {
     }
 }
 
-fn log_type(found: i16) -> Result<LogType, StoreError> {
+fn log_type(found: i16) -> Result<LogType, Failure> {
     let known = LogType::ALL.into_iter().find(|r#type| code(*r#type) == found);
-    known.ok_or_else(|| StoreError::Corrupt(format!("an event of type {found}")))
+    known.ok_or_else(|| Failure::Corrupt(format!("an event of type {found}")))
 }

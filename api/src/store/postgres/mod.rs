@@ -42,6 +42,7 @@ use uuid::Uuid;
 
 pub use address::{NotPostgres, PostgresUrl};
 use clock::DatabaseClock;
+use error::Failure;
 use hints::{Hints, Messenger};
 use house::House;
 use names::Names;
@@ -124,8 +125,8 @@ impl Drop for PostgresStore {
 }
 
 /// What `step` comes to, if it does so in time.
-async fn in_time<T>(step: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(DEADLINE, step).await.unwrap_or_else(|_| Err(error::too_slow()))
+async fn in_time<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T, StoreError> {
+    Ok(timeout(DEADLINE, step).await.unwrap_or_else(|_| Err(error::too_slow()))?)
 }
 
 #[async_trait]

@@ -6,8 +6,8 @@ use buzzer_shared::kind::Kind;
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
+use super::error::Failure;
 use super::row;
-use crate::store::StoreError;
 
 /// What is remembered of the small tables that every row points to. Names and their numbers never change once
 /// committed, and only committed ones are remembered.
@@ -25,28 +25,28 @@ struct Memory {
 }
 
 impl Names {
-    pub(super) fn kind(&self, id: i64) -> Result<Kind, StoreError> {
-        self.memory().kinds.get(&id).cloned().ok_or_else(|| StoreError::Corrupt(format!("there is no kind {id}")))
+    pub(super) fn kind(&self, id: i64) -> Result<Kind, Failure> {
+        self.memory().kinds.get(&id).cloned().ok_or_else(|| Failure::Corrupt(format!("there is no kind {id}")))
     }
 
-    pub(super) fn tenant(&self, id: i64) -> Result<Tenant, StoreError> {
-        self.memory().tenants.get(&id).cloned().ok_or_else(|| StoreError::Corrupt(format!("there is no tenant {id}")))
+    pub(super) fn tenant(&self, id: i64) -> Result<Tenant, Failure> {
+        self.memory().tenants.get(&id).cloned().ok_or_else(|| Failure::Corrupt(format!("there is no tenant {id}")))
     }
 
     /// The number of a kind that has one.
-    pub(super) fn kept_kind(&self, kind: &Kind) -> Result<i64, StoreError> {
+    pub(super) fn kept_kind(&self, kind: &Kind) -> Result<i64, Failure> {
         let id = self.memory().kind_ids.get(kind).copied();
-        id.ok_or_else(|| StoreError::Corrupt(format!("the kind {kind} has no number")))
+        id.ok_or_else(|| Failure::Corrupt(format!("the kind {kind} has no number")))
     }
 
     /// The number of a tenant that has one.
-    pub(super) fn kept_tenant(&self, tenant: &Tenant) -> Result<i64, StoreError> {
+    pub(super) fn kept_tenant(&self, tenant: &Tenant) -> Result<i64, Failure> {
         let id = self.memory().tenant_ids.get(tenant).copied();
-        id.ok_or_else(|| StoreError::Corrupt(format!("the tenant {:?} has no number", tenant.as_str())))
+        id.ok_or_else(|| Failure::Corrupt(format!("the tenant {:?} has no number", tenant.as_str())))
     }
 
     /// The number of a kind; `None` when nobody ever spoke of it.
-    pub(super) async fn kind_id(&self, client: &impl GenericClient, kind: &Kind) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn kind_id(&self, client: &impl GenericClient, kind: &Kind) -> Result<Option<i64>, Failure> {
         if let Some(id) = self.memory().kind_ids.get(kind) {
             return Ok(Some(*id));
         }
@@ -61,7 +61,7 @@ impl Names {
         &self,
         client: &impl GenericClient,
         tenant: &Tenant,
-    ) -> Result<Option<i64>, StoreError> {
+    ) -> Result<Option<i64>, Failure> {
         if let Some(id) = self.memory().tenant_ids.get(tenant) {
             return Ok(Some(*id));
         }
@@ -72,28 +72,28 @@ impl Names {
     }
 
     /// The number of a kind, given to it now if it has none. Not within a transaction: others wait for it.
-    pub(super) async fn keep_kind(&self, client: &impl GenericClient, kind: &Kind) -> Result<i64, StoreError> {
+    pub(super) async fn keep_kind(&self, client: &impl GenericClient, kind: &Kind) -> Result<i64, Failure> {
         if let Some(id) = self.kind_id(client, kind).await? {
             return Ok(id);
         }
         let insert = "INSERT INTO kinds (name) VALUES ($1) ON CONFLICT DO NOTHING";
         row::execute(client, insert, &[&kind.as_str()]).await?;
-        self.kind_id(client, kind).await?.ok_or_else(|| StoreError::Corrupt(format!("{kind} was not kept")))
+        self.kind_id(client, kind).await?.ok_or_else(|| Failure::Corrupt(format!("{kind} was not kept")))
     }
 
     /// The number of a tenant, given to it now if it has none. Not within a transaction: others wait for it.
-    pub(super) async fn keep_tenant(&self, client: &impl GenericClient, tenant: &Tenant) -> Result<i64, StoreError> {
+    pub(super) async fn keep_tenant(&self, client: &impl GenericClient, tenant: &Tenant) -> Result<i64, Failure> {
         if let Some(id) = self.tenant_id(client, tenant).await? {
             return Ok(id);
         }
         let insert = "INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING";
         row::execute(client, insert, &[&tenant.as_str()]).await?;
         let kept = self.tenant_id(client, tenant).await?;
-        kept.ok_or_else(|| StoreError::Corrupt(format!("{} was not kept", tenant.as_str())))
+        kept.ok_or_else(|| Failure::Corrupt(format!("{} was not kept", tenant.as_str())))
     }
 
     /// Learns the names that these rows of jobs point to.
-    pub(super) async fn learn(&self, client: &impl GenericClient, rows: &[Row]) -> Result<(), StoreError> {
+    pub(super) async fn learn(&self, client: &impl GenericClient, rows: &[Row]) -> Result<(), Failure> {
         let (mut tenants, mut kinds) = (HashSet::new(), HashSet::new());
         {
             let memory = self.memory();
@@ -120,14 +120,14 @@ impl Names {
     }
 
     /// Every kind with its number.
-    pub(super) async fn all_kinds(&self, client: &impl GenericClient) -> Result<Vec<(i64, Kind)>, StoreError> {
+    pub(super) async fn all_kinds(&self, client: &impl GenericClient) -> Result<Vec<(i64, Kind)>, Failure> {
         let ids = row::query(client, "SELECT id FROM kinds ORDER BY id", &[]).await?;
         let ids = ids.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
         self.learn_kinds(client, ids.clone()).await?;
         ids.into_iter().map(|id| Ok((id, self.kind(id)?))).collect()
     }
 
-    pub(super) async fn learn_kinds(&self, client: &impl GenericClient, ids: Vec<i64>) -> Result<(), StoreError> {
+    pub(super) async fn learn_kinds(&self, client: &impl GenericClient, ids: Vec<i64>) -> Result<(), Failure> {
         let unknown: Vec<i64> = {
             let memory = self.memory();
             ids.into_iter().filter(|id| !memory.kinds.contains_key(id)).collect()

@@ -1,9 +1,10 @@
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use super::error::Failure;
 use super::address::Target;
 use super::open::OpenError;
-use crate::store::{DEADLINE, StoreError};
+use crate::store::DEADLINE;
 
 /// How many transactions of the writer may be open at a time: while one waits for the disk, the other does its work.
 pub(super) const WRITERS: usize = 2;
@@ -24,6 +25,9 @@ pub(super) const SESSION: &str = "SELECT set_config('synchronous_commit', 'on', 
      SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off; SET jit = off; \
      SET plan_cache_mode = force_generic_plan";
 
+/// A batch that waits for a row holds up all that is in it.
+const WRITERS_PATIENCE: &str = "SET lock_timeout = '2s'";
+
 /// The connections of one replica. Each purpose has its own, so that none can starve another.
 #[derive(Debug, Clone)]
 pub(super) struct Pools {
@@ -34,31 +38,44 @@ pub(super) struct Pools {
 
 impl Pools {
     pub(super) fn new(target: &Target, tls: &MakeRustlsConnect) -> Result<Self, OpenError> {
-        let pool = |size| pool(target, tls, size);
-        Ok(Self { writers: pool(WRITERS)?, work: pool(WORK)?, reads: pool(READS)? })
+        Ok(Self {
+            writers: pool(target, tls, WRITERS, &[SESSION, WRITERS_PATIENCE])?,
+            work: pool(target, tls, WORK, &[SESSION])?,
+            reads: pool(target, tls, READS, &[SESSION])?,
+        })
     }
 
     /// For submissions and outcomes.
-    pub(super) async fn writer(&self) -> Result<Object, StoreError> {
+    pub(super) async fn writer(&self) -> Result<Object, Failure> {
         Ok(self.writers.get().await?)
     }
 
     /// For everything else that writes.
-    pub(super) async fn work(&self) -> Result<Object, StoreError> {
+    pub(super) async fn work(&self) -> Result<Object, Failure> {
         Ok(self.work.get().await?)
     }
 
     /// For questions.
-    pub(super) async fn read(&self) -> Result<Object, StoreError> {
+    pub(super) async fn read(&self) -> Result<Object, Failure> {
         Ok(self.reads.get().await?)
     }
 }
 
-fn pool(target: &Target, tls: &MakeRustlsConnect, size: usize) -> Result<Pool, OpenError> {
+fn pool(
+    target: &Target,
+    tls: &MakeRustlsConnect,
+    size: usize,
+    session: &'static [&'static str],
+) -> Result<Pool, OpenError> {
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = Manager::from_config(target.config.clone(), tls.clone(), recycling);
-    let prepare = Hook::async_fn(|client, _| {
-        Box::pin(async move { client.batch_execute(SESSION).await.map_err(HookError::Backend) })
+    let prepare = Hook::async_fn(move |client, _| {
+        Box::pin(async move {
+            for words in session {
+                client.batch_execute(words).await.map_err(HookError::Backend)?;
+            }
+            Ok(())
+        })
     });
     Pool::builder(manager)
         .max_size(size)

@@ -14,9 +14,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::error::Failure;
 use super::names::Names;
 use crate::lifecycle::{Done, Early, Job, Phase, Suspicion};
-use crate::store::StoreError;
 
 /// A job with the numbers that its rows are found by.
 #[derive(Debug, Clone)]
@@ -89,7 +89,7 @@ pub(super) async fn all(
     names: &Names,
     sql: &str,
     parameters: &Parameters<'_>,
-) -> Result<Vec<Stored>, StoreError> {
+) -> Result<Vec<Stored>, Failure> {
     let rows = query(client, sql, parameters).await?;
     names.learn(client, &rows).await?;
     rows.iter().map(|row| stored(names, row)).collect()
@@ -102,15 +102,15 @@ pub(super) async fn readable<T>(
     names: &Names,
     sql: &str,
     parameters: &Parameters<'_>,
-    more: impl Fn(&Row) -> Result<T, StoreError>,
-) -> Result<Vec<(Stored, T)>, StoreError> {
+    more: impl Fn(&Row) -> Result<T, Failure>,
+) -> Result<Vec<(Stored, T)>, Failure> {
     let rows = query(client, sql, parameters).await?;
     names.learn(client, &rows).await?;
     let mut found = Vec::with_capacity(rows.len());
     for row in &rows {
         match stored(names, row).and_then(|stored| Ok((stored, more(row)?))) {
             Ok(readable) => found.push(readable),
-            Err(StoreError::Corrupt(reason)) => names.unreadable(row.try_get(0)?, &reason),
+            Err(Failure::Corrupt(reason)) => names.unreadable(row.try_get(0)?, &reason),
             Err(error) => return Err(error),
         }
     }
@@ -123,7 +123,7 @@ pub(super) async fn of_tenant(
     names: &Names,
     tenant: &Tenant,
     id: JobId,
-) -> Result<Option<Stored>, StoreError> {
+) -> Result<Option<Stored>, Failure> {
     let found = all(client, names, select_jobs!("WHERE j.id = $1"), &[id.as_uuid()]).await?;
     Ok(found.into_iter().next().filter(|stored| stored.job.tenant == *tenant))
 }
@@ -134,19 +134,19 @@ pub(super) async fn of_tenant_locked(
     names: &Names,
     tenant: &Tenant,
     id: JobId,
-) -> Result<Option<Stored>, StoreError> {
+) -> Result<Option<Stored>, Failure> {
     let found = all(client, names, select_jobs!("WHERE j.id = $1 FOR NO KEY UPDATE"), &[id.as_uuid()]).await?;
     Ok(found.into_iter().next().filter(|stored| stored.job.tenant == *tenant))
 }
 
-pub(super) fn stored(names: &Names, row: &Row) -> Result<Stored, StoreError> {
+pub(super) fn stored(names: &Names, row: &Row) -> Result<Stored, Failure> {
     let tenant = row.try_get(TENANT)?;
     let priority = u8::try_from(row.try_get::<_, i16>(4)?).unwrap_or(u8::MAX);
     let job = Job {
         id: JobId::from(row.try_get::<_, Uuid>(1)?),
         tenant: names.tenant(tenant)?,
         kind: names.kind(row.try_get(KIND)?)?,
-        priority: Priority::try_from(priority).map_err(|error| StoreError::Corrupt(error.to_string()))?,
+        priority: Priority::try_from(priority).map_err(|error| Failure::Corrupt(error.to_string()))?,
         timeout: length(row, 5)?,
         retry: RetryPolicy {
             max_attempts: count(row, 6)?,
@@ -191,7 +191,7 @@ pub(super) fn phase_code(phase: Phase) -> i16 {
     }
 }
 
-fn phase(code: i16, lease: Option<Time>) -> Result<Phase, StoreError> {
+fn phase(code: i16, lease: Option<Time>) -> Result<Phase, Failure> {
     match (code, lease) {
         (0, None) => Ok(Phase::Scheduled),
         (1, None) => Ok(Phase::Ready),
@@ -202,7 +202,7 @@ fn phase(code: i16, lease: Option<Time>) -> Result<Phase, StoreError> {
         (6, None) => Ok(Phase::Done(Done::Failed)),
         (7, None) => Ok(Phase::Done(Done::Canceled)),
         (8, None) => Ok(Phase::Done(Done::Expired)),
-        _ => Err(StoreError::Corrupt(format!("phase {code} with lease {lease:?}"))),
+        _ => Err(Failure::Corrupt(format!("phase {code} with lease {lease:?}"))),
     }
 }
 
@@ -215,31 +215,31 @@ pub(super) fn limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-pub(super) fn count(row: &Row, column: usize) -> Result<u32, StoreError> {
+pub(super) fn count(row: &Row, column: usize) -> Result<u32, Failure> {
     let count: i64 = row.try_get(column)?;
-    u32::try_from(count).map_err(|_| StoreError::Corrupt(format!("a count of {count}")))
+    u32::try_from(count).map_err(|_| Failure::Corrupt(format!("a count of {count}")))
 }
 
-pub(super) fn time(row: &Row, column: usize) -> Result<Option<Time>, StoreError> {
+pub(super) fn time(row: &Row, column: usize) -> Result<Option<Time>, Failure> {
     Ok(row.try_get::<_, Option<i64>>(column)?.map(Time::from_millis))
 }
 
-fn length(row: &Row, column: usize) -> Result<Duration, StoreError> {
+fn length(row: &Row, column: usize) -> Result<Duration, Failure> {
     let millis: i64 = row.try_get(column)?;
-    let millis = u64::try_from(millis).map_err(|_| StoreError::Corrupt(format!("a length of {millis} ms")))?;
+    let millis = u64::try_from(millis).map_err(|_| Failure::Corrupt(format!("a length of {millis} ms")))?;
     Ok(Duration::from_millis(millis))
 }
 
 /// Bytes as they came.
-pub(super) fn bytes(row: &Row, column: usize) -> Result<Option<Bytes>, StoreError> {
+pub(super) fn bytes(row: &Row, column: usize) -> Result<Option<Bytes>, Failure> {
     Ok(row.try_get::<_, Option<&[u8]>>(column)?.map(Bytes::copy_from_slice))
 }
 
-pub(super) fn json<T: Serialize>(value: Option<&T>) -> Result<Option<String>, StoreError> {
+pub(super) fn json<T: Serialize>(value: Option<&T>) -> Result<Option<String>, Failure> {
     Ok(value.map(serde_json::to_string).transpose()?)
 }
 
-pub(super) fn from_json<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, StoreError> {
+pub(super) fn from_json<T: DeserializeOwned>(row: &Row, column: usize) -> Result<Option<T>, Failure> {
     match row.try_get::<_, Option<&str>>(column)? {
         Some(text) => Ok(Some(serde_json::from_str(text)?)),
         None => Ok(None),

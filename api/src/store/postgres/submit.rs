@@ -6,11 +6,12 @@ use buzzer_shared::time::Time;
 use deadpool_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
+use super::error::Failure;
 use super::names::Names;
 use super::row::{self, COLUMNS, Stored, job_columns, millis, phase_code};
 use super::writes::Writes;
 use crate::lifecycle::Job;
-use crate::store::{Key, StoreError, Submission, Submitted};
+use crate::store::{Key, Submission, Submitted};
 
 /// An idempotency key of a tenant, as it is found in the store.
 type Name<'a> = (i64, &'a [u8]);
@@ -31,12 +32,12 @@ pub(super) async fn submit<'a>(
     names: &Names,
     submissions: &[&'a Submission],
     writes: &mut Writes,
-) -> Result<Vec<Submitted>, StoreError> {
+) -> Result<Vec<Submitted>, Failure> {
     let named = |submission: &&'a Submission| {
         let job = &submission.accepted.job;
         Ok(New { submission, tenant: names.kept_tenant(&job.tenant)?, kind: names.kept_kind(&job.kind)? })
     };
-    let mut new = submissions.iter().map(named).collect::<Result<Vec<_>, StoreError>>()?;
+    let mut new = submissions.iter().map(named).collect::<Result<Vec<_>, Failure>>()?;
     let mut first: BTreeMap<Name<'_>, &Submission> = BTreeMap::new();
     for one in &new {
         if let Some(name) = one.name() {
@@ -97,7 +98,7 @@ async fn take_keys(
     transaction: &Transaction<'_>,
     names: &Names,
     first: &BTreeMap<Name<'_>, &Submission>,
-) -> Result<HashMap<(i64, Vec<u8>), Used>, StoreError> {
+) -> Result<HashMap<(i64, Vec<u8>), Used>, Failure> {
     if first.is_empty() {
         return Ok(HashMap::new());
     }
@@ -119,7 +120,7 @@ async fn take_keys(
     let found = used(transaction, names, &tenants, &keys).await?;
     // Ours have no job yet: they are not found. A key that was forgotten just now is neither ours nor found.
     if found.len() as u64 + written < first.len() as u64 {
-        return Err(StoreError::Unavailable("a key was given up at the same moment; try again".into()));
+        return Err(Failure::Unavailable("a key was given up at the same moment; try again".into()));
     }
     Ok(found)
 }
@@ -130,7 +131,7 @@ async fn used(
     names: &Names,
     tenants: &[i64],
     keys: &[&[u8]],
-) -> Result<HashMap<(i64, Vec<u8>), Used>, StoreError> {
+) -> Result<HashMap<(i64, Vec<u8>), Used>, Failure> {
     let rows = row::query(
         client,
         concat!(
@@ -158,20 +159,20 @@ pub(super) async fn keyed(
     names: &Names,
     tenant: &Tenant,
     key: &Key,
-) -> Result<Option<Submitted>, StoreError> {
+) -> Result<Option<Submitted>, Failure> {
     let Some(tenant) = names.tenant_id(client, tenant).await? else { return Ok(None) };
     let used = used(client, names, &[tenant], &[key.name.as_bytes()]).await?;
     Ok(used.into_values().next().map(|used| used.answer(key)))
 }
 
-async fn insert(transaction: &Transaction<'_>, new: &[New<'_>], writes: &mut Writes) -> Result<(), StoreError> {
+async fn insert(transaction: &Transaction<'_>, new: &[New<'_>], writes: &mut Writes) -> Result<(), Failure> {
     if new.is_empty() {
         return Ok(());
     }
     let numbers = insert_jobs(transaction, new).await?;
     for one in new {
         let id = one.job().id;
-        let n = *numbers.get(id.as_uuid()).ok_or_else(|| StoreError::Corrupt(format!("{id} was not kept")))?;
+        let n = *numbers.get(id.as_uuid()).ok_or_else(|| Failure::Corrupt(format!("{id} was not kept")))?;
         let stored = Stored { n, tenant: one.tenant, job: one.job().clone() };
         writes.log(&stored, one.submission.accepted.effects.clone());
     }
@@ -179,7 +180,7 @@ async fn insert(transaction: &Transaction<'_>, new: &[New<'_>], writes: &mut Wri
 }
 
 /// Writes the rows, and tells the number of each.
-async fn insert_jobs(transaction: &Transaction<'_>, new: &[New<'_>]) -> Result<HashMap<Uuid, i64>, StoreError> {
+async fn insert_jobs(transaction: &Transaction<'_>, new: &[New<'_>]) -> Result<HashMap<Uuid, i64>, Failure> {
     fn column<'a, T>(new: &[New<'a>], of: impl Fn(&'a Job) -> T) -> Vec<T> {
         new.iter().map(|one| of(one.job())).collect()
     }
@@ -230,7 +231,7 @@ async fn insert_tags(
     transaction: &Transaction<'_>,
     new: &[New<'_>],
     numbers: &HashMap<Uuid, i64>,
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
     let (mut tenants, mut tags, mut values, mut jobs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for one in new {
         for (name, value) in &one.job().tags {

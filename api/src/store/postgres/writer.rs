@@ -5,7 +5,7 @@ use buzzer_shared::time::Time;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::error::{is_clash, stopped, too_slow};
+use super::error::{Failure, stopped, too_slow};
 use super::house::House;
 use super::pools::WRITERS;
 use super::writes::Writes;
@@ -62,7 +62,7 @@ impl Writer {
             self.0.send_async(command).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())?
         };
-        timeout(DEADLINE, done).await.unwrap_or_else(|_| Err(too_slow()))
+        timeout(DEADLINE, done).await.unwrap_or_else(|_| Err(too_slow().into()))
     }
 }
 
@@ -107,8 +107,8 @@ fn gather(first: Command, waiting: &flume::Receiver<Command>) -> (Vec<Command>, 
     (batch, None)
 }
 
-/// Answers every command. Where one of them is at fault, halves are tried until it stands alone: so it does not hold up
-/// the others.
+/// Answers every command. One that is at fault, or waits for a row that somebody holds, does not hold up the others for
+/// long.
 async fn settle(house: &House, batch: Vec<Command>) {
     let mut parts = vec![batch];
     while let Some(mut part) = parts.pop() {
@@ -116,11 +116,17 @@ async fn settle(house: &House, batch: Vec<Command>) {
         part.retain(|command| !command.is_given_up());
         match commit(house, &part).await {
             Ok(answers) => part.into_iter().zip(answers).for_each(|(command, answer)| command.answer(Ok(answer))),
-            Err(StoreError::Corrupt(_)) if part.len() > 1 => {
+            // Halves are tried until the one at fault stands alone: there are few of them, and they are found quickly.
+            Err(Failure::Corrupt(_)) if part.len() > 1 => {
                 let second = part.split_off(part.len() / 2);
                 parts.extend([second, part]);
             }
-            Err(error) => part.into_iter().for_each(|command| command.answer(Err(error.clone()))),
+            // Each half that waits would wait as long as the whole.
+            Err(Failure::Held(_)) if part.len() > 1 => parts.extend(part.into_iter().rev().map(|command| vec![command])),
+            Err(failure) => {
+                let error = StoreError::from(failure);
+                part.into_iter().for_each(|command| command.answer(Err(error.clone())));
+            }
         }
     }
 }
@@ -132,21 +138,21 @@ enum Answer {
 }
 
 /// Runs a batch, again where another replica was in its way. A server that hangs is not waited for.
-async fn commit(house: &House, batch: &[Command]) -> Result<Vec<Answer>, StoreError> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
-    for _ in 1..TRIES {
+async fn commit(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failure> {
+    let mut tries = 1;
+    loop {
         match timeout(DEADLINE, together(house, batch)).await {
-            Ok(Err(Failure::Clash(_))) => {}
-            Ok(answers) => return answers.map_err(Failure::into_error),
+            Ok(Err(Failure::Clash(_))) if tries < TRIES => tries += 1,
+            Ok(answers) => return answers,
             Err(_) => return Err(too_slow()),
         }
     }
-    timeout(DEADLINE, together(house, batch)).await.map_err(|_| too_slow())?.map_err(Failure::into_error)
 }
 
 async fn together(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failure> {
+    if batch.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut client = house.pools.writer().await?;
     let submissions: Vec<&Submission> = batch.iter().filter_map(Command::submission).collect();
     for job in submissions.iter().map(|submission| &submission.accepted.job) {
@@ -167,33 +173,6 @@ async fn together(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failu
         Command::Apply(happenings, ..) => Some(Answer::Applied(applied.by_ref().take(happenings.len()).collect())),
     };
     Ok(batch.iter().filter_map(answer).collect())
-}
-
-/// Why nothing of a batch was kept.
-enum Failure {
-    /// Another transaction was in the way.
-    Clash(StoreError),
-    Other(StoreError),
-}
-
-impl Failure {
-    fn into_error(self) -> StoreError {
-        match self {
-            Self::Clash(error) | Self::Other(error) => error,
-        }
-    }
-}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        if is_clash(&error) { Self::Clash(error.into()) } else { Self::Other(error.into()) }
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        Self::Other(error)
-    }
 }
 
 impl Command {

@@ -7,11 +7,12 @@ use deadpool_postgres::Transaction;
 use futures_util::future::try_join;
 use tokio_postgres::{Row, Statement};
 
+use super::error::Failure;
 use super::hints::{FeedRange, News};
 use super::log;
 use super::row::{self, Parameters, Stored, json, phase_code};
 use crate::lifecycle::{Effect, Entry, Event, Ignored, Job, step};
-use crate::store::{Change, StoreError};
+use crate::store::Change;
 
 /// What a transaction writes at its end, all at once: the rows of jobs that changed, and the log.
 #[derive(Debug, Default)]
@@ -95,13 +96,13 @@ impl Writes {
     }
 
     /// Writes everything, the feeds' numbers last. The commit should follow at once: others wait for those.
-    pub(super) async fn write(self, transaction: &Transaction<'_>) -> Result<News, StoreError> {
+    pub(super) async fn write(self, transaction: &Transaction<'_>) -> Result<News, Failure> {
         self.write_rows(transaction).await?;
         let feeds = self.write_log(transaction).await?;
         Ok(News { jobs: self.moved.iter().map(|moved| moved.stored.job.id).collect::<Vec<JobId>>(), feeds })
     }
 
-    async fn write_rows(&self, transaction: &Transaction<'_>) -> Result<(), StoreError> {
+    async fn write_rows(&self, transaction: &Transaction<'_>) -> Result<(), Failure> {
         if self.moved.is_empty() {
             return Ok(());
         }
@@ -153,7 +154,7 @@ impl Writes {
     }
 
     /// Locks the row of each tenant, raises its number, and writes the entries under the numbers in between.
-    async fn write_log(&self, transaction: &Transaction<'_>) -> Result<Vec<FeedRange>, StoreError> {
+    async fn write_log(&self, transaction: &Transaction<'_>) -> Result<Vec<FeedRange>, Failure> {
         if self.log.is_empty() {
             return Ok(Vec::new());
         }
