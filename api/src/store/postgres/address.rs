@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use url::Url;
 
 use super::open::OpenError;
@@ -63,6 +63,8 @@ impl PostgresUrl {
             })?;
         config.ssl_mode(ssl_mode).connect_timeout(CONNECT_PATIENCE).tcp_user_timeout(SILENCE);
         config.keepalives_idle(SILENCE / 2).keepalives_interval(SILENCE / 5).keepalives_retries(3);
+        // A standby is no help: it is tried again until it has been promoted.
+        config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
             config.application_name("buzzer-api");
         }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use buzzer_shared::id::JobId;
 use buzzer_shared::time::Time;
@@ -95,11 +95,22 @@ impl Writes {
         kept
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.moved.is_empty() && self.log.is_empty()
+    }
+
     /// Writes everything, the feeds' numbers last. The commit should follow at once: others wait for those.
     pub(super) async fn write(self, transaction: &Transaction<'_>) -> Result<News, Failure> {
         self.write_rows(transaction).await?;
         let feeds = self.write_log(transaction).await?;
-        Ok(News { jobs: self.moved.iter().map(|moved| moved.stored.job.id).collect::<Vec<JobId>>(), feeds })
+        Ok(News { jobs: self.changed(), feeds })
+    }
+
+    /// The jobs that have something new in their log, and that somebody may wait for: who is new is not known to anybody.
+    fn changed(&self) -> Vec<JobId> {
+        let logged: HashSet<i64> = self.log.iter().map(|line| line.job).collect();
+        let changed = self.moved.iter().filter(|moved| logged.contains(&moved.stored.n));
+        changed.map(|moved| moved.stored.job.id).collect()
     }
 
     async fn write_rows(&self, transaction: &Transaction<'_>) -> Result<(), Failure> {
