@@ -238,7 +238,11 @@ async fn p1_it_heals_by_itself_after_every_kind_of_restart() {
     let mut kept = Vec::new();
     for kill in [false, true] {
         kept.push(keep(&*store, "t").await);
-        if kill { server.kill() } else { server.stop().await }
+        if kill {
+            server.kill()
+        } else {
+            server.stop().await
+        }
         eventually("a submission to fail", LIMIT, async || {
             match within("an answer", Duration::from_secs(10), store.submit(submission("t"))).await {
                 Err(StoreError::Unavailable(_)) => Some(()),

@@ -168,9 +168,11 @@ async fn p1_what_was_accepted_outlives_restarts_of_the_database() {
             server.start_again().await;
         };
         let mut more = Ledger::default();
-        tokio::join!(ledger.submit(&one, "echo", 400, |n| json!({ "n": n })), more.submit(&other, "echo", 400, |n| {
-            json!([n])
-        }), down);
+        tokio::join!(
+            ledger.submit(&one, "echo", 400, |n| json!({ "n": n })),
+            more.submit(&other, "echo", 400, |n| { json!([n]) }),
+            down
+        );
         ledger.0.extend(more.0);
         for client in [&one, &other] {
             eventually("the store to be used again", JOB_LIMIT, async || {
@@ -190,10 +192,8 @@ async fn a_cancel_on_one_replica_reaches_a_run_that_the_other_has_sent() {
     two.know("demo.sleep").await;
     let (one, other) = (two.one.client(), two.other.client());
     let id = one.accepted("demo.sleep", &json!({"seconds": 60})).await;
-    eventually("the job to run", JOB_LIMIT, async || {
-        other.job(&id).await.ok().filter(|job| job["state"] == "running")
-    })
-    .await;
+    eventually("the job to run", JOB_LIMIT, async || other.job(&id).await.ok().filter(|job| job["state"] == "running"))
+        .await;
     other.send(other.request(Method::POST, &format!("/v1/jobs/{id}/cancel"))).await.unwrap();
     assert_eq!(one.done(&id, JOB_LIMIT).await["state"], "canceled");
 }

@@ -13,8 +13,8 @@ const API: &[(&str, &[&str])] = &[
         "app",
         &[
             "bounds", "cancel", "catalog", "config", "dispatch", "forget", "hearing", "jobs", "journal", "kinds",
-            "lanes", "openapi", "ops", "parked", "parking", "problem", "pulse", "replicas", "replies", "serve", "signals",
-            "state", "store", "sweep", "tally", "wake",
+            "lanes", "openapi", "ops", "parked", "parking", "problem", "pulse", "replicas", "replies", "serve",
+            "signals", "state", "store", "sweep", "tally", "wake",
         ],
     ),
     ("jobs", &["catalog", "extract", "header", "lifecycle", "openapi", "problem", "state", "store", "wake"]),

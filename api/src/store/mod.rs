@@ -296,7 +296,8 @@ pub struct Backlog {
     pub oldest: Option<Time>,
 }
 
-/// Why the store did not do it. Nothing was written, unless it took longer than [`DEADLINE`]: of that nobody knows.
+/// Why the store did not do it. Nothing was written, unless it took longer than [`DEADLINE`], or a line to the store broke
+/// during the commit and was not back soon: of that nobody knows.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Full, locked, out of reach: it may work again later.

@@ -153,7 +153,8 @@ mod tests {
 
     #[test]
     fn sslmode_means_what_it_means_to_postgresql() {
-        let mode = |query: &str| read(&format!("postgres://db/buzzer{query}")).map(|t| (t.config.get_ssl_mode(), t.trust));
+        let mode =
+            |query: &str| read(&format!("postgres://db/buzzer{query}")).map(|t| (t.config.get_ssl_mode(), t.trust));
         assert_eq!(mode("").unwrap(), (SslMode::Prefer, Trust::Any));
         assert_eq!(mode("?sslmode=disable").unwrap(), (SslMode::Disable, Trust::Any));
         assert_eq!(mode("?sslmode=require").unwrap(), (SslMode::Require, Trust::Any));

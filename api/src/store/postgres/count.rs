@@ -12,7 +12,8 @@ use crate::lifecycle::Phase;
 use crate::store::{Backlog, Usage};
 
 // Each is answered by an index that holds only what is counted.
-const OUT: &str = "SELECT kind, 0::smallint, count(*), NULL::bigint FROM jobs WHERE lease_until IS NOT NULL GROUP BY kind";
+const OUT: &str =
+    "SELECT kind, 0::smallint, count(*), NULL::bigint FROM jobs WHERE lease_until IS NOT NULL GROUP BY kind";
 const DUE: &str = "SELECT kind, phase, count(*), NULL::bigint FROM jobs WHERE phase IN (0, 4) GROUP BY kind, phase";
 const READY: &str = "SELECT kind, 1::smallint, count(*), min(n) FROM jobs WHERE phase = 1 GROUP BY kind";
 
@@ -45,10 +46,7 @@ pub(super) async fn out(client: &impl GenericClient, names: &Names) -> Result<Ha
 }
 
 /// Numbers for each kind that has jobs which are not done.
-pub(super) async fn backlog(
-    client: &impl GenericClient,
-    names: &Names,
-) -> Result<BTreeMap<Kind, Backlog>, Failure> {
+pub(super) async fn backlog(client: &impl GenericClient, names: &Names) -> Result<BTreeMap<Kind, Backlog>, Failure> {
     let mut backlog: BTreeMap<Kind, Backlog> = BTreeMap::new();
     for count in by_kind(client, names, OUT).await? {
         backlog.entry(count.kind).or_default().out = count.jobs;

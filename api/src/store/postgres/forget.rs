@@ -17,12 +17,7 @@ const WITH_KEY: &str = "SELECT n FROM jobs WHERE kind = $1 AND created_at < $4 A
                         FOR UPDATE SKIP LOCKED";
 
 /// Deletes jobs that need not be kept any longer, at most `most`. Those that another replica deletes now are passed by.
-pub(super) async fn forget(
-    house: &House,
-    retention: &Retention,
-    now: Time,
-    most: usize,
-) -> Result<usize, Failure> {
+pub(super) async fn forget(house: &House, retention: &Retention, now: Time, most: usize) -> Result<usize, Failure> {
     let mut client = house.pools.work().await?;
     let kinds = house.names.all_kinds(&client).await?;
     let transaction = client.transaction().await?;
@@ -73,11 +68,7 @@ async fn erase(transaction: &Transaction<'_>, jobs: &[i64]) -> Result<(), Failur
     Ok(())
 }
 
-async fn numbers(
-    transaction: &Transaction<'_>,
-    sql: &str,
-    parameters: &Parameters<'_>,
-) -> Result<Vec<i64>, Failure> {
+async fn numbers(transaction: &Transaction<'_>, sql: &str, parameters: &Parameters<'_>) -> Result<Vec<i64>, Failure> {
     let rows = row::query(transaction, sql, parameters).await?;
     Ok(rows.iter().map(|row: &Row| row.try_get(0)).collect::<Result<_, _>>()?)
 }

@@ -228,7 +228,11 @@ impl Messenger {
         let unheard = self.hints.state().coverage.look(&feeds);
         for range in unheard {
             let jobs = changed(client, range).await?;
-            tracing::debug!(tenant = range.tenant, jobs = jobs.len(), "other replicas have done what they did not tell");
+            tracing::debug!(
+                tenant = range.tenant,
+                jobs = jobs.len(),
+                "other replicas have done what they did not tell"
+            );
             if jobs.len() > JOBS_MAX {
                 self.hints.hear_anything();
             } else {

@@ -50,9 +50,8 @@ pub(super) async fn of_tenant(
         &[&tenant, &after, &limit(most)],
     )
     .await?;
-    let fed = |row: &Row| {
-        Ok(Fed { feed: row.try_get(5)?, job: JobId::from(row.try_get::<_, Uuid>(6)?), entry: entry(row)? })
-    };
+    let fed =
+        |row: &Row| Ok(Fed { feed: row.try_get(5)?, job: JobId::from(row.try_get::<_, Uuid>(6)?), entry: entry(row)? });
     rows.iter().map(fed).collect()
 }
 

@@ -81,11 +81,8 @@ impl PostgresStore {
         let client = open::prepare(&target, &tls).await?;
         let reading = open::read_clock(&client).await.map_err(|error| open::failed(&target, &error))?;
         let clock = Arc::new(DatabaseClock::set_by(reading));
-        let house = Arc::new(House {
-            pools: Pools::new(&target, &tls)?,
-            names: Names::default(),
-            hints: Hints::default(),
-        });
+        let house =
+            Arc::new(House { pools: Pools::new(&target, &tls)?, names: Names::default(), hints: Hints::default() });
         let writer = Writer::start(&house);
         let own = Uuid::from_u128(fastrand::u128(..));
         let messenger = Messenger { target, tls, hints: house.hints.clone(), clock: Arc::clone(&clock), own };

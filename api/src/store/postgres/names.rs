@@ -57,11 +57,7 @@ impl Names {
     }
 
     /// The number of a tenant; `None` when it never had a job.
-    pub(super) async fn tenant_id(
-        &self,
-        client: &impl GenericClient,
-        tenant: &Tenant,
-    ) -> Result<Option<i64>, Failure> {
+    pub(super) async fn tenant_id(&self, client: &impl GenericClient, tenant: &Tenant) -> Result<Option<i64>, Failure> {
         if let Some(id) = self.memory().tenant_ids.get(tenant) {
             return Ok(Some(*id));
         }

@@ -28,7 +28,9 @@ const MIGRATION_LIMIT: Duration = Duration::from_secs(600);
 pub enum OpenError {
     #[error("BUZZER_STORE cannot be read: {reason}; it looks like postgres://user:password@host:5432/database")]
     Address { reason: String },
-    #[error("the encrypted line to PostgreSQL cannot be made: {reason}; see to sslmode and sslrootcert in BUZZER_STORE")]
+    #[error(
+        "the encrypted line to PostgreSQL cannot be made: {reason}; see to sslmode and sslrootcert in BUZZER_STORE"
+    )]
     Tls { reason: String },
     #[error("{at} lets nobody in as that user: {reason}; see to user and password in BUZZER_STORE")]
     Password { at: String, reason: String },
@@ -40,7 +42,9 @@ pub enum OpenError {
     Old { at: String, found: String },
     #[error("{at} runs with {setting}, and would lose what it has confirmed; set that to on in postgresql.conf")]
     Unsafe { at: String, setting: String },
-    #[error("the tables at {at} were written by a newer version (schema {found}, this one knows {known}); run that one")]
+    #[error(
+        "the tables at {at} were written by a newer version (schema {found}, this one knows {known}); run that one"
+    )]
     Newer { at: String, found: i32, known: i32 },
     #[error("the tables at {at} cannot be brought up to date: {reason}; see to that, and start again")]
     Migration { at: String, reason: String },
@@ -147,7 +151,9 @@ pub(super) fn failed(target: &Target, error: &Error) -> OpenError {
         };
     };
     match *code {
-        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => OpenError::Password { at, reason },
+        SqlState::INVALID_PASSWORD | SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            OpenError::Password { at, reason }
+        }
         SqlState::INVALID_CATALOG_NAME => OpenError::NoDatabase { at, reason },
         _ if passes(code) => OpenError::Away { at, reason },
         _ => OpenError::Refused { at, reason },

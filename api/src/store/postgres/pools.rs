@@ -1,8 +1,8 @@
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Runtime, Timeouts};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::error::Failure;
 use super::address::Target;
+use super::error::Failure;
 use super::open::OpenError;
 use crate::store::DEADLINE;
 

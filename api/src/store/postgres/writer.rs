@@ -122,7 +122,9 @@ async fn settle(house: &House, batch: Vec<Command>) {
                 parts.extend([second, part]);
             }
             // Each half that waits would wait as long as the whole.
-            Err(Failure::Held(_)) if part.len() > 1 => parts.extend(part.into_iter().rev().map(|command| vec![command])),
+            Err(Failure::Held(_)) if part.len() > 1 => {
+                parts.extend(part.into_iter().rev().map(|command| vec![command]))
+            }
             Err(failure) => {
                 let error = StoreError::from(failure);
                 part.into_iter().for_each(|command| command.answer(Err(error.clone())));

@@ -74,12 +74,7 @@ impl Writes {
     }
 
     /// Tells many jobs the same; those that take no notice are left out.
-    pub(super) fn move_all(
-        &mut self,
-        jobs: impl IntoIterator<Item = Stored>,
-        event: &Event,
-        now: Time,
-    ) -> Vec<Change> {
+    pub(super) fn move_all(&mut self, jobs: impl IntoIterator<Item = Stored>, event: &Event, now: Time) -> Vec<Change> {
         jobs.into_iter().filter_map(|stored| self.move_on(stored, event, now).ok()).collect()
     }
 
@@ -203,15 +198,15 @@ impl Writes {
         let data: Vec<Option<String>> =
             self.log.iter().map(|line| line.entry.data.as_ref().map(ToString::to_string)).collect();
         let parameters: &Parameters<'_> = &[
-                &self.lines(|line| line.tenant),
-                &below,
-                &self.lines(|line| line.job),
-                &self.lines(|line| i64::from(line.entry.seq)),
-                &self.lines(|line| line.entry.at.as_millis()),
-                &self.lines(|line| i64::from(line.entry.attempt)),
-                &self.lines(|line| log::code(line.entry.r#type)),
-                &data,
-            ];
+            &self.lines(|line| line.tenant),
+            &below,
+            &self.lines(|line| line.job),
+            &self.lines(|line| i64::from(line.entry.seq)),
+            &self.lines(|line| line.entry.at.as_millis()),
+            &self.lines(|line| i64::from(line.entry.attempt)),
+            &self.lines(|line| log::code(line.entry.r#type)),
+            &data,
+        ];
         transaction.execute(statement, parameters).await
     }
 
