@@ -151,10 +151,10 @@ impl Value {
     fn written(&self) -> Vec<u8> {
         match self {
             Self::Text(text) => [vec![b'S'], long(text)].concat(),
-            Self::Int(number) => [&[b'l'], number.to_be_bytes().as_slice()].concat(),
+            Self::Int(number) => [b"l", number.to_be_bytes().as_slice()].concat(),
             Self::Bool(value) => vec![b't', u8::from(*value)],
             Self::Table(entries) => [vec![b'F'], table(entries)].concat(),
-            Self::Written(table) => [&[b'F'], table.as_slice()].concat(),
+            Self::Written(table) => [b"F", table.as_slice()].concat(),
         }
     }
 }

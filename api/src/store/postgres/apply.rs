@@ -64,11 +64,12 @@ pub(super) async fn ask(
     let Some(stored) = row::of_tenant_locked(&transaction, &house.names, tenant, id).await? else {
         return Ok(None);
     };
-    let mut writes = Writes::default();
-    let asked = match writes.move_on(stored, &wish.into(), now) {
+    let (mut writes, mut moved) = (Writes::default(), Moved::new(stored));
+    let asked = match writes.advance(&mut moved, &wish.into(), now) {
         Ok(change) => Asked::Changed(change),
-        Err((job, ignored)) => Asked::Refused(job, ignored),
+        Err(ignored) => return Ok(Some(Asked::Refused(moved.stored.job, ignored))),
     };
+    writes.keep(moved);
     house.commit(transaction, writes).await?;
     Ok(Some(asked))
 }

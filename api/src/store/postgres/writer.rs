@@ -123,7 +123,7 @@ async fn settle(house: &House, batch: Vec<Command>) {
             }
             // Each half that waits would wait as long as the whole.
             Err(Failure::Held(_)) if part.len() > 1 => {
-                parts.extend(part.into_iter().rev().map(|command| vec![command]))
+                parts.extend(part.into_iter().rev().map(|command| vec![command]));
             }
             Err(failure) => {
                 let error = StoreError::from(failure);

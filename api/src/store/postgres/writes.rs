@@ -62,15 +62,11 @@ impl Writes {
     }
 
     /// Tells a job one thing, and writes its row.
-    pub(super) fn move_on(&mut self, stored: Stored, event: &Event, now: Time) -> Result<Change, (Job, Ignored)> {
+    pub(super) fn move_on(&mut self, stored: Stored, event: &Event, now: Time) -> Result<Change, Ignored> {
         let mut moved = Moved::new(stored);
-        match self.advance(&mut moved, event, now) {
-            Ok(change) => {
-                self.keep(moved);
-                Ok(change)
-            }
-            Err(ignored) => Err((moved.stored.job, ignored)),
-        }
+        let change = self.advance(&mut moved, event, now)?;
+        self.keep(moved);
+        Ok(change)
     }
 
     /// Tells many jobs the same; those that take no notice are left out.
