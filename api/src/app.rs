@@ -28,10 +28,12 @@ use crate::lanes::Lanes;
 use crate::parking::Parking;
 use crate::problem::ApiError;
 use crate::pulse::Pulses;
+use crate::replicas::Replicas;
 use crate::replies::Replies;
 use crate::signals::Signals;
 use crate::state::AppState;
-use crate::store::sqlite::{OpenError, SqliteStore};
+use crate::store::postgres::{self, PostgresStore};
+use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{Outgoing, Store};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
@@ -66,7 +68,11 @@ pub struct App {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error(transparent)]
-    Store(#[from] OpenError),
+    Sqlite(#[from] sqlite::OpenError),
+    #[error(transparent)]
+    Postgres(#[from] postgres::OpenError),
+    #[error("asked to stop before the store could be reached")]
+    Stopped,
     #[error("the store cannot be used: {0}")]
     StoreUse(#[from] crate::store::StoreError),
     #[error("cannot listen on {address}: {source}; is another Buzzer running? BUZZER_LISTEN takes another address")]
@@ -83,8 +89,9 @@ impl App {
         clock: Arc<dyn Clock>,
         shutdown: Shutdown,
     ) -> Result<Self, StartError> {
-        let store: Arc<dyn Store> = match &config.store {
-            StoreAddress::Sqlite(path) => Arc::new(SqliteStore::open(path)?),
+        let Kept { store, clock } = tokio::select! {
+            kept = open(&config.store, clock) => kept?,
+            () = shutdown.requested() => return Err(StartError::Stopped),
         };
         if !line.durable {
             let voided = store.void_leases(clock.now()).await?;
@@ -176,6 +183,23 @@ impl App {
 #[error("a part of the API broke down; start it again, and please report it: {0}")]
 pub struct BrokenDown(String);
 
+/// A store, and the clock by which all must go who use it.
+struct Kept {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+}
+
+/// Opens the store. A database that is away is waited for.
+async fn open(address: &StoreAddress, clock: Arc<dyn Clock>) -> Result<Kept, StartError> {
+    Ok(match address {
+        StoreAddress::Sqlite(path) => Kept { store: Arc::new(SqliteStore::open(path)?), clock },
+        StoreAddress::Postgres(url) => {
+            let store = PostgresStore::open_once_there(url).await?;
+            Kept { clock: store.clock(), store: Arc::new(store) }
+        }
+    })
+}
+
 /// Makes the exchanges and queues. A broker that refuses is an error; one that is away is not waited for: what it is to
 /// make is remembered, and clients may be served meanwhile.
 async fn declare(line: &BrokerLine) -> Result<(), StartError> {
@@ -203,7 +227,7 @@ impl Loops {
         to_cancel: mpsc::Receiver<RunId>,
         shutdown: &Shutdown,
     ) -> JoinSet<()> {
-        let AppState { store, journal, catalog, outbox, bounds, retention, clock, .. } = self.state;
+        let AppState { store, journal, catalog, outbox, bounds, wake, retention, clock, .. } = self.state;
         let BrokerLine { broker, topology, .. } = self.line;
         let leases = self.config.leases;
         let lease = leases.run_lease.as_duration();
@@ -246,6 +270,7 @@ impl Loops {
             clock: Arc::clone(&clock),
             lease,
         };
+        let replicas = Replicas { store: Arc::clone(&store), wake };
         let forgetter = Forgetter { store, retention, clock: Arc::clone(&clock) };
         let sweeper = Sweeper { journal, catalog, hearing: [outcomes, beats], leases, bounds, clock };
 
@@ -262,6 +287,7 @@ impl Loops {
         tasks.spawn(signals.run(shutdown.clone()));
         tasks.spawn(pulses.run(shutdown.clone()));
         tasks.spawn(broadcast.run(to_cancel, shutdown.clone()));
+        tasks.spawn(replicas.run(shutdown.clone()));
         tasks.spawn(sweeper.run(shutdown.clone()));
         tasks.spawn(forgetter.run(shutdown.clone()));
         tasks

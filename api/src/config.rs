@@ -11,6 +11,7 @@ use clap::Args;
 
 use crate::bounds::Limits;
 use crate::retention::Retention;
+use crate::store::postgres::PostgresUrl;
 
 /// What the API needs to know but for the broker, which a process may share between its parts.
 #[derive(Debug, Clone, Args)]
@@ -19,8 +20,9 @@ pub struct ApiConfig {
     #[arg(long, env = "BUZZER_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
 
-    /// Where everything is kept: `sqlite:FILE`.
-    #[arg(long, env = "BUZZER_STORE", default_value_t = StoreAddress::Sqlite(PathBuf::from("buzzer.db")))]
+    /// Where everything is kept: `sqlite:FILE`, for one process; or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, which
+    /// several may share. `?sslmode=verify-full` encrypts the line and checks the server.
+    #[arg(long, env = "BUZZER_STORE", hide_env_values = true, default_value_t = StoreAddress::Sqlite(PathBuf::from("buzzer.db")))]
     pub store: StoreAddress,
 
     /// How large a request may be, and with it an input; in `buzzer up`, an output too.
@@ -72,16 +74,18 @@ fn lease(text: &str) -> Result<Span, String> {
     if lease < Span::from_secs(1) { Err("a lease is 1s at least".into()) } else { Ok(lease) }
 }
 
-/// Which store.
+/// Which store. Printed without a password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreAddress {
     Sqlite(PathBuf),
+    Postgres(PostgresUrl),
 }
 
 impl fmt::Display for StoreAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -92,14 +96,14 @@ impl FromStr for StoreAddress {
     fn from_str(text: &str) -> Result<Self, InvalidStore> {
         match text.strip_prefix("sqlite:") {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
-            _ => Err(InvalidStore),
+            _ => text.parse().map(Self::Postgres).map_err(|_| InvalidStore),
         }
     }
 }
 
 /// A text that names no store.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("expected `sqlite:FILE`, like sqlite:buzzer.db")]
+#[error("expected `sqlite:FILE`, like sqlite:buzzer.db, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`")]
 pub struct InvalidStore;
 
 #[cfg(test)]
@@ -107,8 +111,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_store_is_a_sqlite_file() {
+    fn a_store_is_a_file_or_a_database() {
         assert_eq!("sqlite:a.db".parse::<StoreAddress>().unwrap(), StoreAddress::Sqlite("a.db".into()));
+        let address: StoreAddress = "postgres://me:s3cret@db:5433/buzzer".parse().unwrap();
+        assert_eq!(address.to_string(), "postgres://me@db:5433/buzzer");
+        assert!(!format!("{address:?}").contains("s3cret"));
         assert!("sqlite:".parse::<StoreAddress>().is_err());
         assert!("mysql://x".parse::<StoreAddress>().is_err());
     }

@@ -28,6 +28,7 @@ pub mod journal;
 pub mod lanes;
 pub mod parking;
 pub mod pulse;
+pub mod replicas;
 pub mod replies;
 pub mod retention;
 pub mod signals;

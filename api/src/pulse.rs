@@ -41,6 +41,8 @@ pub struct Pulses {
 struct Opening {
     declared: JoinSet<(Kind, Result<(), DeclareError>)>,
     kinds: HashSet<Kind>,
+    /// Those that could not be made. The next announcement tries them again, or a new line.
+    failed: HashSet<Kind>,
     asked_at: Option<Time>,
 }
 
@@ -55,6 +57,8 @@ impl Pulses {
         let (mut line, mut attached) = (self.broker.line(), subscriber.attached());
         line.mark_changed();
         let mut opening = Opening::default();
+        let mut look = tokio::time::interval(hearing::LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut knock = tokio::time::interval(KNOCK_EVERY);
         knock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -63,6 +67,7 @@ impl Pulses {
                 Ok(()) = line.changed() => {
                     let up = *line.borrow_and_update() == Line::Up;
                     if up {
+                        opening.failed.clear();
                         self.ask(&mut opening).await;
                     }
                 }
@@ -71,7 +76,7 @@ impl Pulses {
                     self.note(false);
                     self.note(*attached.borrow_and_update());
                 }
-                Some(declared) = opening.declared.join_next() => self.opened(declared, &mut opening.kinds),
+                Some(declared) = opening.declared.join_next() => self.opened(declared, &mut opening),
                 delivery = subscriber.next() => {
                     let Some(delivery) = delivery else { return };
                     let kept = match Pulse::read(&delivery.message) {
@@ -85,7 +90,10 @@ impl Pulses {
                     self.note(kept && *attached.borrow());
                 }
                 _ = knock.tick() => self.knock(),
-                () = tokio::time::sleep(hearing::LOOK) => self.note(*attached.borrow()),
+                _ = look.tick() => {
+                    self.note(*attached.borrow());
+                    self.open_others(&mut opening);
+                }
             }
         }
     }
@@ -115,37 +123,51 @@ impl Pulses {
         tokio::spawn(async move { broker.publish(route, Knock.to_message()).await });
     }
 
-    /// Opens the queue of every kind that is announced. Not waited for: a broker that is slow to make one queue must
-    /// not make us deaf for the beats of all workers.
     async fn announced(&self, announce: &Announce, opening: &mut Opening) -> Result<(), StoreError> {
         self.journal.store.announce(announce, self.clock.now()).await?;
         self.look_around().await?;
-        for spec in &announce.kinds {
-            let kind = spec.name.clone();
-            if self.journal.lanes.is_open(&kind) || !opening.kinds.insert(kind.clone()) {
+        self.open_all(announce.kinds.iter().map(|spec| &spec.name), opening);
+        Ok(())
+    }
+
+    /// Opens the queues of kinds that another replica has heard of.
+    fn open_others(&self, opening: &mut Opening) {
+        if self.journal.lanes.is_line_up() {
+            let slots = self.catalog.slots();
+            let others: Vec<_> = slots.keys().filter(|kind| !opening.failed.contains(*kind)).collect();
+            self.open_all(others.into_iter(), opening);
+        }
+    }
+
+    /// Opens the queue of each kind. Not waited for: a broker that is slow to make one queue must not make us deaf for the
+    /// beats of all workers.
+    fn open_all<'a>(&self, kinds: impl Iterator<Item = &'a Kind>, opening: &mut Opening) {
+        for kind in kinds {
+            if self.journal.lanes.is_open(kind) || !opening.kinds.insert(kind.clone()) {
                 continue;
             }
-            let (broker, declarations) = (Arc::clone(&self.broker), self.topology.requests(&kind));
+            let (kind, broker) = (kind.clone(), Arc::clone(&self.broker));
+            let declarations = self.topology.requests(&kind);
             opening.declared.spawn(async move { (kind, broker.declare(declarations).await) });
         }
-        Ok(())
     }
 
     /// What is refused or away now is tried again with the next announcement.
     fn opened(
         &self,
         declared: Result<(Kind, Result<(), DeclareError>), tokio::task::JoinError>,
-        kinds: &mut HashSet<Kind>,
+        opening: &mut Opening,
     ) {
         match declared {
             Ok((kind, Ok(()))) => {
-                kinds.remove(&kind);
+                opening.kinds.remove(&kind);
                 self.journal.lanes.open(&kind);
             }
             Ok((kind, Err(error))) => {
-                kinds.remove(&kind);
+                opening.kinds.remove(&kind);
                 tracing::error!(job.kind = %kind, %error, "this kind has no queue yet");
                 self.journal.lanes.refused(&kind, error.to_string());
+                opening.failed.insert(kind);
             }
             Err(panic) => tracing::error!(%panic, "a queue was not made"),
         }

@@ -35,6 +35,13 @@ impl Wake {
         }
     }
 
+    /// Wakes all who wait: any job may have changed.
+    pub fn everybody(&self) {
+        for sender in self.waiting().values() {
+            sender.send_replace(());
+        }
+    }
+
     /// The map is whole after every operation, so a panic elsewhere cannot have left it broken.
     fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -79,6 +86,15 @@ mod tests {
         wake.changed(job);
         listener.woken().await;
         assert!(listener.woken().now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn everybody_can_be_woken() {
+        let wake = Wake::default();
+        let [mut one, mut other] = [1, 2].map(|at| wake.listen(JobId::new(Time::from_millis(at))));
+        wake.everybody();
+        one.woken().await;
+        other.woken().await;
     }
 
     #[test]

@@ -15,6 +15,8 @@ mod http_request;
 mod long_runs;
 mod outside;
 mod poison;
+mod postgres;
 mod readme;
+mod replicas;
 mod walls;
 mod wire;

@@ -13,8 +13,8 @@ const API: &[(&str, &[&str])] = &[
         "app",
         &[
             "bounds", "cancel", "catalog", "config", "dispatch", "forget", "hearing", "jobs", "journal", "kinds",
-            "lanes", "openapi", "ops", "parked", "parking", "problem", "pulse", "replies", "serve", "signals", "state",
-            "store", "sweep", "tally", "wake",
+            "lanes", "openapi", "ops", "parked", "parking", "problem", "pulse", "replicas", "replies", "serve",
+            "signals", "state", "store", "sweep", "tally", "wake",
         ],
     ),
     ("jobs", &["catalog", "extract", "header", "lifecycle", "openapi", "problem", "state", "store", "wake"]),
@@ -27,6 +27,7 @@ const API: &[(&str, &[&str])] = &[
     ("serve", &[]),
     ("pulse", &["catalog", "hearing", "journal", "lifecycle", "store"]),
     ("replies", &["hearing", "journal", "lifecycle", "store"]),
+    ("replicas", &["store", "wake"]),
     ("signals", &["journal", "lifecycle", "store"]),
     ("sweep", &["bounds", "catalog", "config", "hearing", "journal", "lifecycle", "store"]),
     ("forget", &["retention", "store"]),
@@ -41,7 +42,7 @@ const API: &[(&str, &[&str])] = &[
     ("header", &[]),
     ("wake", &[]),
     ("hearing", &[]),
-    ("config", &["bounds", "retention"]),
+    ("config", &["bounds", "retention", "store"]),
     ("bounds", &["store"]),
     ("store", &["lifecycle", "retention"]),
     ("retention", &[]),
@@ -94,7 +95,7 @@ fn lapin_is_named_only_by_the_broker() {
 
 #[test]
 fn sql_stands_only_in_the_store() {
-    only(&["rusqlite", "SELECT ", "INSERT INTO", "UPDATE "], &["api/src/store/"]);
+    only(&["rusqlite", "tokio_postgres", "SELECT ", "INSERT INTO", "UPDATE "], &["api/src/store/"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 #[cfg(feature = "contract")]
 pub mod contract;
+pub mod postgres;
 pub mod sqlite;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -110,6 +111,21 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Writes and reads back a row: whether the store works now.
     async fn probe(&self, now: Time) -> Result<(), StoreError>;
+
+    /// Ends with the next hint of what other replicas on the same store did. For one caller at a time. Never ends for a
+    /// store that has one user.
+    async fn hint(&self) -> Hint {
+        std::future::pending().await
+    }
+}
+
+/// What other replicas did, for those who wait: the store is the truth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// Something happened to these jobs.
+    Jobs(Vec<JobId>),
+    /// Something happened to more jobs than can be named.
+    Any,
 }
 
 /// A job to keep.
@@ -281,7 +297,8 @@ pub struct Backlog {
     pub oldest: Option<Time>,
 }
 
-/// Why the store did not do it. Nothing was written, unless it took longer than [`DEADLINE`]: of that nobody knows.
+/// Why the store did not do it. Nothing was written, unless it took longer than [`DEADLINE`], or a line to the store broke
+/// during the commit and was not back soon: of that nobody knows.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum StoreError {
     /// Full, locked, out of reach: it may work again later.

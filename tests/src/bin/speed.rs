@@ -1,10 +1,10 @@
 //! How fast Buzzer is, against what RabbitMQ itself can carry, in one run on one machine.
 //!
 //! ```text
-//! cargo build --release --workspace && target/release/speed [--rounds N] [--jobs N] [--connections N]
+//! cargo build --release --workspace && target/release/speed [--rounds N] [--jobs N] [--connections N] [--store postgres]
 //! ```
 //! Each round measures the raw two-hop limit (`raw.rs`), then completed jobs a second through the whole system
-//! (`buzzer-api` on SQLite, one `buzzer-worker`, `echo` with 256 bytes, everything durable), then the round trip of
+//! (`buzzer-api` on SQLite or, if asked for, on a PostgreSQL of its own; one `buzzer-worker`, `echo` with 256 bytes, everything durable), then the round trip of
 //! single jobs with `Prefer: wait` at 50 a second. The table shows the medians. Everything shares this machine's cores:
 //! broker, API, worker and client.
 
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use buzzer_tests::client::Client;
 use buzzer_tests::outside::Outside;
+use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
 use futures_util::{StreamExt, stream};
 use reqwest::Method;
@@ -31,6 +32,8 @@ struct Arguments {
     rounds: usize,
     jobs: usize,
     connections: usize,
+    /// SQLite if not.
+    postgres: bool,
 }
 
 /// What one round came to.
@@ -50,9 +53,10 @@ struct Round {
 async fn main() -> Result<()> {
     let arguments = Arguments::read(std::env::args().skip(1))?;
     let node = RabbitNode::start().await;
+    let database = if arguments.postgres { Some(PostgresServer::start().await) } else { None };
     let mut rounds = Vec::new();
     for number in 1..=arguments.rounds {
-        let round = round(&node, arguments).await?;
+        let round = round(&node, database.as_ref(), arguments).await?;
         eprintln!("round {number}: {round:?}");
         rounds.push(round);
     }
@@ -60,11 +64,17 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-async fn round(node: &RabbitNode, arguments: Arguments) -> Result<Round> {
+async fn round(node: &RabbitNode, database: Option<&PostgresServer>, arguments: Arguments) -> Result<Round> {
     let deep = raw(node, arguments.jobs, 1000)?;
     let single = raw(node, 1000, 1)?;
     let outside = Outside::on(node);
-    let mut api = outside.api(&[("BUZZER_LOG", "warn,lapin=off,buzzer_api::app=info")]).await;
+    let store = match database {
+        Some(server) => Some(server.database().await),
+        None => None,
+    };
+    let mut settings = vec![("BUZZER_LOG", "warn,lapin=off,buzzer_api::app=info")];
+    settings.extend(store.as_ref().map(|url| ("BUZZER_STORE", url.as_str())));
+    let mut api = outside.api(&settings).await;
     let mut worker = outside.worker(&[("BUZZER_LOG", "warn,lapin=off")]);
     api.knows("echo").await;
     let client = api.client();
@@ -185,15 +195,21 @@ fn print(rounds: &[Round], arguments: Arguments) {
 
 impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut arguments = Self { rounds: 5, jobs: 20_000, connections: 64 };
+        let mut arguments = Self { rounds: 5, jobs: 20_000, connections: 64, postgres: false };
         while let Some(word) = words.next() {
-            let value = words.next().with_context(|| format!("{word} takes a number"))?.parse::<usize>()?;
+            let value = words.next().with_context(|| format!("{word} takes a value"))?;
+            if word == "--store" {
+                ensure!(["sqlite", "postgres"].contains(&value.as_str()), "--store is sqlite or postgres");
+                arguments.postgres = value == "postgres";
+                continue;
+            }
+            let value: usize = value.parse().with_context(|| format!("{word} takes a number"))?;
             ensure!(value > 0, "{word} is at least 1");
             match word.as_str() {
                 "--rounds" => arguments.rounds = value,
                 "--jobs" => arguments.jobs = value,
                 "--connections" => arguments.connections = value,
-                _ => anyhow::bail!("{word} is unknown; there are --rounds, --jobs, --connections"),
+                _ => anyhow::bail!("{word} is unknown; there are --rounds, --jobs, --connections, --store"),
             }
         }
         Ok(arguments)

@@ -1,0 +1,84 @@
+use buzzer_shared::id::{JobId, Tenant};
+use buzzer_shared::time::Time;
+use deadpool_postgres::GenericClient;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::error::Failure;
+use super::names::Names;
+use super::row::{self, count, from_json, limit};
+use crate::lifecycle::{Entry, LogType};
+use crate::store::Fed;
+
+/// The log of one job after `after`, oldest first.
+pub(super) async fn of_job(
+    client: &impl GenericClient,
+    names: &Names,
+    tenant: &Tenant,
+    id: JobId,
+    after: u32,
+    most: usize,
+) -> Result<Vec<Entry>, Failure> {
+    let Some(tenant) = names.tenant_id(client, tenant).await? else {
+        return Ok(Vec::new());
+    };
+    let rows = row::query(
+        client,
+        "SELECT e.seq, e.at, e.type, e.attempt, e.data FROM jobs AS j JOIN events AS e ON e.job = j.n \
+         WHERE j.id = $1 AND j.tenant = $2 AND e.seq > $3 ORDER BY e.seq LIMIT $4",
+        &[id.as_uuid(), &tenant, &i64::from(after), &limit(most)],
+    )
+    .await?;
+    rows.iter().map(entry).collect()
+}
+
+/// What a tenant's jobs have logged after `after`, in the order of commits.
+pub(super) async fn of_tenant(
+    client: &impl GenericClient,
+    names: &Names,
+    tenant: &Tenant,
+    after: i64,
+    most: usize,
+) -> Result<Vec<Fed>, Failure> {
+    let Some(tenant) = names.tenant_id(client, tenant).await? else {
+        return Ok(Vec::new());
+    };
+    let rows = row::query(
+        client,
+        "SELECT e.seq, e.at, e.type, e.attempt, e.data, e.feed, j.id FROM events AS e JOIN jobs AS j ON j.n = e.job \
+         WHERE e.tenant = $1 AND e.feed > $2 ORDER BY e.feed LIMIT $3",
+        &[&tenant, &after, &limit(most)],
+    )
+    .await?;
+    let fed =
+        |row: &Row| Ok(Fed { feed: row.try_get(5)?, job: JobId::from(row.try_get::<_, Uuid>(6)?), entry: entry(row)? });
+    rows.iter().map(fed).collect()
+}
+
+fn entry(row: &Row) -> Result<Entry, Failure> {
+    Ok(Entry {
+        seq: count(row, 0)?,
+        at: Time::from_millis(row.try_get(1)?),
+        r#type: log_type(row.try_get(2)?)?,
+        attempt: count(row, 3)?,
+        data: from_json(row, 4)?,
+    })
+}
+
+pub(super) fn code(r#type: LogType) -> i16 {
+    match r#type {
+        LogType::Accepted => 0,
+        LogType::Started => 1,
+        LogType::Progress => 2,
+        LogType::Retrying => 3,
+        LogType::Succeeded => 4,
+        LogType::Failed => 5,
+        LogType::Expired => 6,
+        LogType::Canceled => 7,
+    }
+}
+
+fn log_type(found: i16) -> Result<LogType, Failure> {
+    let known = LogType::ALL.into_iter().find(|r#type| code(*r#type) == found);
+    known.ok_or_else(|| Failure::Corrupt(format!("an event of type {found}")))
+}

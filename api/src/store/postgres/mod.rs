@@ -1,0 +1,242 @@
+//! A store in a PostgreSQL database, which several replicas may share.
+//!
+//! Submissions and outcomes go through a [`writer`], which does many of them in one transaction; the rest is one short
+//! transaction each. Rows are locked first ([`apply`]: in the order of ids; or only those that are free), what becomes of
+//! them is decided here, and everything is written at the end ([`writes`]), the number of the tenant's feed last of all.
+//! [`hints`] is how replicas tell each other what they did.
+
+mod address;
+mod clock;
+mod house;
+mod names;
+mod open;
+mod pools;
+mod tls;
+
+mod hints;
+mod writer;
+mod writes;
+
+mod apply;
+mod count;
+mod error;
+mod fleet;
+mod forget;
+mod list;
+mod log;
+mod row;
+mod submit;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::kind::Kind;
+use buzzer_shared::message::Announce;
+use buzzer_shared::time::{Clock, Time};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+pub use address::{NotPostgres, PostgresUrl};
+use clock::DatabaseClock;
+use error::Failure;
+use hints::{Hints, Messenger};
+use house::House;
+use names::Names;
+pub use open::OpenError;
+use pools::Pools;
+use writer::Writer;
+
+use super::{
+    Applied, Asked, Backlog, Change, DEADLINE, Deleted, Fed, Filter, Happening, Hint, JobWithContent, Key, KnownKind,
+    KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
+};
+use crate::lifecycle::{Entry, Job};
+use crate::retention::Retention;
+
+/// How soon a server that is away is tried again: at first, and at last.
+const AGAIN_SOONEST: Duration = Duration::from_millis(200);
+const AGAIN_LATEST: Duration = Duration::from_secs(5);
+
+/// A store in a PostgreSQL database. Needs a tokio runtime.
+#[derive(Debug)]
+pub struct PostgresStore {
+    house: Arc<House>,
+    writer: Writer,
+    clock: Arc<DatabaseClock>,
+    messenger: JoinHandle<()>,
+}
+
+impl PostgresStore {
+    /// Connects, brings the tables up to date, and begins to listen to the other replicas.
+    ///
+    /// # Errors
+    /// [`OpenError::Away`] where trying again may help; else when somebody must do something first.
+    pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
+        let target = url.target()?;
+        let tls = tls::connector(&target.trust)?;
+        let client = open::prepare(&target, &tls).await?;
+        let reading = open::read_clock(&client).await.map_err(|error| open::failed(&target, &error))?;
+        let clock = Arc::new(DatabaseClock::set_by(reading));
+        let house =
+            Arc::new(House { pools: Pools::new(&target, &tls)?, names: Names::default(), hints: Hints::default() });
+        let writer = Writer::start(&house);
+        let own = Uuid::from_u128(fastrand::u128(..));
+        let messenger = Messenger { target, tls, hints: house.hints.clone(), clock: Arc::clone(&clock), own };
+        Ok(Self { house, writer, clock, messenger: tokio::spawn(messenger.run()) })
+    }
+
+    /// The same, and waits for a server that is away: it may start at the same time, or be started again.
+    ///
+    /// # Errors
+    /// When somebody must do something first.
+    pub async fn open_once_there(url: &PostgresUrl) -> Result<Self, OpenError> {
+        let mut again = AGAIN_SOONEST;
+        loop {
+            match Self::open(url).await {
+                Err(error @ OpenError::Away { .. }) => {
+                    if again == AGAIN_SOONEST {
+                        tracing::warn!(%error, "waiting for the store; it is tried again until it is there");
+                    }
+                    tokio::time::sleep(again.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                    again = (again * 2).min(AGAIN_LATEST);
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// The clock by which everybody must go who uses this store.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::<DatabaseClock>::clone(&self.clock)
+    }
+}
+
+impl Drop for PostgresStore {
+    fn drop(&mut self) {
+        self.messenger.abort();
+    }
+}
+
+/// What `step` comes to, if it does so in time.
+async fn in_time<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T, StoreError> {
+    Ok(timeout(DEADLINE, step).await.unwrap_or_else(|_| Err(error::too_slow()))?)
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
+        self.writer.submit(submission).await
+    }
+
+    async fn keyed(&self, tenant: &Tenant, key: &Key) -> Result<Option<Submitted>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { submit::keyed(&pools.read().await?, names, tenant, key).await }).await
+    }
+
+    async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Job>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        let found = in_time(async { row::of_tenant(&pools.read().await?, names, tenant, id).await }).await?;
+        Ok(found.map(|stored| stored.job))
+    }
+
+    async fn job_with_content(&self, tenant: &Tenant, id: JobId) -> Result<Option<JobWithContent>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { list::with_content(&pools.read().await?, names, tenant, id).await }).await
+    }
+
+    async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { list::jobs(&pools.read().await?, names, tenant, filter, page).await }).await
+    }
+
+    async fn events(&self, tenant: &Tenant, id: JobId, after: u32, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { log::of_job(&pools.read().await?, names, tenant, id, after, limit).await }).await
+    }
+
+    async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { log::of_tenant(&pools.read().await?, names, tenant, after, limit).await }).await
+    }
+
+    async fn place(&self, job: &Job, limit: u32) -> Result<Option<u32>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { count::place(&pools.read().await?, names, &job.tenant, job.id, limit).await }).await
+    }
+
+    async fn claim(&self, kind: &Kind, limit: usize, until: Time, now: Time) -> Result<Vec<Outgoing>, StoreError> {
+        in_time(apply::claim(&self.house, kind, limit, until, now)).await
+    }
+
+    async fn apply(&self, happenings: Vec<Happening>, now: Time) -> Result<Vec<Applied>, StoreError> {
+        self.writer.apply(happenings, now).await
+    }
+
+    async fn ask(&self, tenant: &Tenant, id: JobId, wish: Wish, now: Time) -> Result<Option<Asked>, StoreError> {
+        in_time(apply::ask(&self.house, tenant, id, wish, now)).await
+    }
+
+    async fn wake_due(&self, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
+        in_time(apply::wake_due(&self.house, now, limit)).await
+    }
+
+    async fn end_leases(&self, bereft: &HashSet<Kind>, now: Time, limit: usize) -> Result<Vec<Change>, StoreError> {
+        in_time(apply::end_leases(&self.house, bereft, now, limit)).await
+    }
+
+    async fn void_leases(&self, now: Time) -> Result<usize, StoreError> {
+        in_time(apply::void_leases(&self.house, now)).await
+    }
+
+    async fn forget(&self, retention: &Retention, now: Time, limit: usize) -> Result<usize, StoreError> {
+        in_time(forget::forget(&self.house, retention, now, limit)).await
+    }
+
+    async fn delete(&self, tenant: &Tenant, id: JobId) -> Result<Deleted, StoreError> {
+        in_time(forget::delete(&self.house, tenant, id)).await
+    }
+
+    async fn announce(&self, announce: &Announce, now: Time) -> Result<(), StoreError> {
+        in_time(fleet::announce(&self.house, announce, now)).await
+    }
+
+    async fn beat(&self, worker: WorkerId, now: Time) -> Result<bool, StoreError> {
+        in_time(async { fleet::beat(&self.house.pools.work().await?, worker, now).await }).await
+    }
+
+    async fn dismiss(&self, worker: Option<WorkerId>, before: Time) -> Result<(), StoreError> {
+        in_time(async { fleet::dismiss(&self.house.pools.work().await?, worker, before).await }).await
+    }
+
+    async fn kinds(&self) -> Result<Vec<KnownKind>, StoreError> {
+        in_time(async { fleet::kinds(&self.house.pools.read().await?).await }).await
+    }
+
+    async fn workers(&self) -> Result<Vec<KnownWorker>, StoreError> {
+        in_time(async { fleet::workers(&self.house.pools.read().await?).await }).await
+    }
+
+    async fn out(&self) -> Result<HashMap<Kind, usize>, StoreError> {
+        in_time(async { count::out(&self.house.pools.read().await?, &self.house.names).await }).await
+    }
+
+    async fn backlog(&self) -> Result<BTreeMap<Kind, Backlog>, StoreError> {
+        in_time(async { count::backlog(&self.house.pools.read().await?, &self.house.names).await }).await
+    }
+
+    async fn usage(&self) -> Result<Usage, StoreError> {
+        in_time(async { count::usage(&self.house.pools.read().await?).await }).await
+    }
+
+    async fn probe(&self, now: Time) -> Result<(), StoreError> {
+        in_time(async { count::probe(&self.house.pools.work().await?, now).await }).await
+    }
+
+    async fn hint(&self) -> Hint {
+        self.house.hints.next().await
+    }
+}
