@@ -43,18 +43,16 @@ pub(super) enum Trust {
 impl PostgresUrl {
     pub(super) fn target(&self) -> Result<Target, OpenError> {
         let mut url = Url::parse(&self.0).map_err(|error| OpenError::Address { reason: error.to_string() })?;
-        let (mut mode, mut root, mut rest) = ("prefer".to_owned(), None, Vec::new());
-        for (name, value) in url.query_pairs() {
-            match &*name {
-                "sslmode" => mode = value.into_owned(),
-                "sslrootcert" => root = Some(PathBuf::from(value.into_owned())),
-                _ => rest.push((name.into_owned(), value.into_owned())),
-            }
-        }
-        url.set_query(None);
-        if !rest.is_empty() {
-            url.query_pairs_mut().extend_pairs(rest);
-        }
+        let ours = |name: &str| ["sslmode", "sslrootcert"].contains(&name);
+        let asked =
+            |name: &str| url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned());
+        let (mode, root) =
+            (asked("sslmode").unwrap_or_else(|| "prefer".into()), asked("sslrootcert").map(PathBuf::from));
+        let all = url.query().unwrap_or_default().split('&');
+        let rest: Vec<_> = all.filter(|part| !ours(part.split('=').next().unwrap_or_default())).collect();
+        // As it was written: PostgreSQL does not take a plus for a space.
+        let rest = rest.join("&");
+        url.set_query((!rest.is_empty()).then_some(&rest));
         let (ssl_mode, trust) = read_mode(&mode, root)?;
         let mut config: tokio_postgres::Config =
             url.as_str().parse().map_err(|error: tokio_postgres::Error| OpenError::Address {

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use buzzer_shared::time::Time;
+use futures_util::future::try_join;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -164,9 +165,12 @@ async fn together(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failu
     let happenings: Vec<(&Happening, Time)> = batch.iter().flat_map(Command::happenings).collect();
 
     let transaction = client.transaction().await?;
-    let mut writes = Writes::default();
-    let submitted = submit::submit(&transaction, &house.names, &submissions, &mut writes).await?;
-    let applied = apply::apply(&transaction, &house.names, &happenings, &mut writes).await?;
+    // Sent without waiting for each other: they have nothing to do with each other but their commit.
+    let (mut writes, mut more) = (Writes::default(), Writes::default());
+    let submitting = submit::submit(&transaction, &house.names, &submissions, &mut writes);
+    let applying = apply::apply(&transaction, &house.names, &happenings, &mut more);
+    let (submitted, applied) = try_join(submitting, applying).await?;
+    writes.extend(more);
     house.commit(transaction, writes).await?;
 
     let (mut submitted, mut applied) = (submitted.into_iter(), applied.into_iter());

@@ -86,6 +86,12 @@ impl Writes {
         kept
     }
 
+    /// Takes in what another part of the same transaction writes.
+    pub(super) fn extend(&mut self, more: Writes) {
+        self.moved.extend(more.moved);
+        self.log.extend(more.log);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.moved.is_empty() && self.log.is_empty()
     }
