@@ -46,7 +46,7 @@ enum Command {
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
     Parked(parked::Parked),
-    Up(up::Up),
+    Up(Box<up::Up>),
 }
 
 #[tokio::main]

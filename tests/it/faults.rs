@@ -248,7 +248,7 @@ async fn p11_fifty_rolling_restarts_under_load_count_no_attempt() {
     let mut ledger = Ledger::default();
     for restart in 0..50 {
         let worker = &mut workers[restart % 2];
-        let seconds = |n: usize| json!({ "seconds": if n % 10 == 0 { 0.7 } else { 0.02 } });
+        let seconds = |n: usize| json!({ "seconds": if n.is_multiple_of(10) { 0.7 } else { 0.02 } });
         let (status, ()) = tokio::join!(worker.terminate(), ledger.submit(&client, "demo.sleep", 20, seconds));
         assert!(status.success(), "{status}");
         worker.start();
