@@ -239,9 +239,9 @@ async fn p1_it_heals_by_itself_after_every_kind_of_restart() {
     for kill in [false, true] {
         kept.push(keep(&*store, "t").await);
         if kill {
-            server.kill()
+            server.kill();
         } else {
-            server.stop().await
+            server.stop().await;
         }
         eventually("a submission to fail", LIMIT, async || {
             match within("an answer", Duration::from_secs(10), store.submit(submission("t"))).await {
