@@ -30,7 +30,8 @@ impl Two {
     async fn on(server: &PostgresServer) -> Self {
         let outside = Outside::on(RabbitNode::shared().await);
         let store = server.database().await;
-        let settings = [("BUZZER_STORE", store.as_str()), ("BUZZER_CLAIM_LEASE", LEASE)];
+        let leases = [("BUZZER_CLAIM_LEASE", LEASE), ("BUZZER_RUN_LEASE", "6s")];
+        let settings = [("BUZZER_STORE", store.as_str()), leases[0], leases[1]];
         // At the same time: they make the tables, and only one of them may.
         let (one, other) = tokio::join!(outside.api(&settings), outside.api(&settings));
         Self { outside, one, other }
@@ -50,7 +51,7 @@ async fn job(client: &Client, path: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn any_replica_answers_for_any_job() {
     let two = Two::on(PostgresServer::shared().await).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("echo").await;
     let (one, other) = (two.one.client(), two.other.client());
     for (from, to) in [(&one, &other), (&other, &one)] {
@@ -66,7 +67,7 @@ async fn any_replica_answers_for_any_job() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_poll_ends_when_another_replica_stores_the_result() {
     let two = Two::on(PostgresServer::shared().await).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("demo.sleep").await;
     let (one, other) = (two.one.client(), two.other.client());
     for round in 0..10 {
@@ -87,7 +88,7 @@ async fn a_long_poll_ends_when_another_replica_stores_the_result() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_jobs_of_a_replica_that_dies_are_done_with_the_other() {
     let mut two = Two::on(PostgresServer::shared().await).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("echo").await;
     let (one, other) = (two.one.client(), two.other.client());
     let mut ledger = Ledger::default();
@@ -108,7 +109,7 @@ async fn p1_jobs_of_a_replica_that_dies_are_done_with_the_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_a_claim_of_a_replica_that_never_sent_it_is_sent_by_another() {
     let two = Two::on(PostgresServer::shared().await).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("echo").await;
     let dead = PostgresStore::open(&two.one.store().parse().unwrap()).await.unwrap();
     let now = dead.clock().now();
@@ -127,7 +128,7 @@ async fn p1_a_claim_of_a_replica_that_never_sent_it_is_sent_by_another() {
 #[tokio::test(flavor = "multi_thread")]
 async fn p4_one_key_on_two_replicas_at_once_makes_one_job() {
     let two = Two::on(PostgresServer::shared().await).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("echo").await;
     let clients = [two.one.client(), two.other.client()];
     for round in 0..10 {
@@ -154,7 +155,7 @@ async fn p4_one_key_on_two_replicas_at_once_makes_one_job() {
 async fn p1_what_was_accepted_outlives_restarts_of_the_database() {
     let server = PostgresServer::start().await;
     let two = Two::on(&server).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("echo").await;
     let (one, other) = (two.one.client(), two.other.client());
     let mut ledger = Ledger::default();
@@ -188,7 +189,7 @@ async fn p1_what_was_accepted_outlives_restarts_of_the_database() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_on_one_replica_reaches_a_run_that_the_other_has_sent() {
     let two = Two::on(PostgresServer::shared().await).await;
-    let _worker = two.outside.worker(&[]);
+    let _worker = two.outside.worker(&[("BUZZER_BEAT", "1s")]);
     two.know("demo.sleep").await;
     let (one, other) = (two.one.client(), two.other.client());
     let id = one.accepted("demo.sleep", &json!({"seconds": 60})).await;
