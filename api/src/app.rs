@@ -16,11 +16,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::auth::Gate;
 use crate::bounds::Bounds;
 use crate::cancel::{CancelBroadcast, Cancels};
 use crate::catalog::Catalog;
-use crate::config::{ApiConfig, StoreAddress};
+use crate::config::{ApiConfig, AuthMode, StoreAddress};
 use crate::dispatch::{Claimer, Outbox, Publisher};
+use crate::feeds::Feeds;
 use crate::forget::Forgetter;
 use crate::hearing::Hearing;
 use crate::journal::Journal;
@@ -31,14 +33,14 @@ use crate::pulse::Pulses;
 use crate::replicas::Replicas;
 use crate::replies::Replies;
 use crate::signals::Signals;
-use crate::state::AppState;
+use crate::state::{AppState, Handles};
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{Outgoing, Store};
+use crate::store::{Keyring, Outgoing, Store, StoreError};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{jobs, kinds, openapi, ops, parked, serve};
+use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -67,6 +69,11 @@ pub struct App {
 /// Why the API cannot start. Each text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error(
+        "BUZZER_AUTH=off would let everybody in who can reach {address}: listen on 127.0.0.1 (BUZZER_LISTEN), or make an \
+         API key with `buzzer keys create` and start with BUZZER_AUTH=keys"
+    )]
+    OpenToAll { address: SocketAddr },
     #[error(transparent)]
     Sqlite(#[from] sqlite::OpenError),
     #[error(transparent)]
@@ -74,7 +81,7 @@ pub enum StartError {
     #[error("asked to stop before the store could be reached")]
     Stopped,
     #[error("the store cannot be used: {0}")]
-    StoreUse(#[from] crate::store::StoreError),
+    StoreUse(#[from] StoreError),
     #[error("cannot listen on {address}: {source}; is another Buzzer running? BUZZER_LISTEN takes another address")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
@@ -89,59 +96,38 @@ impl App {
         clock: Arc<dyn Clock>,
         shutdown: Shutdown,
     ) -> Result<Self, StartError> {
+        let broker = Arc::clone(&line.broker);
+        let started = Self::begin(config, line, clock, shutdown).await;
+        if started.is_err() {
+            broker.close().await;
+        }
+        started
+    }
+
+    async fn begin(
+        config: ApiConfig,
+        line: BrokerLine,
+        clock: Arc<dyn Clock>,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
+        if config.is_open_to_all() {
+            return Err(StartError::OpenToAll { address: config.listen });
+        }
+        descriptors::raise(config.max_streams);
         let Kept { store, clock } = tokio::select! {
-            kept = open(&config.store, clock) => kept?,
+            kept = open(config.store.address(), clock) => kept?,
             () = shutdown.requested() => return Err(StartError::Stopped),
         };
-        if !line.durable {
-            let voided = store.void_leases(clock.now()).await?;
-            tracing::debug!(jobs = voided, "what the broker of an earlier process carried goes out again");
-        }
         let listener = TcpListener::bind(config.listen)
             .await
             .map_err(|source| StartError::Listen { address: config.listen, source })?;
         let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
-        declare(&line).await?;
-
-        let (outbox, outgoing) = Outbox::new();
-        let lanes = Lanes::new(line.broker.line(), Arc::clone(&clock));
-        let (cancels, to_cancel) = Cancels::new();
-        let wake = Wake::default();
-        let journal = Journal {
-            store: Arc::clone(&store),
-            lanes: lanes.clone(),
-            wake: wake.clone(),
-            cancels,
-            tally: Tally::default(),
-            clock: Arc::clone(&clock),
-        };
-        let state = AppState {
-            store: Arc::clone(&store),
-            journal,
-            catalog: Catalog::default(),
-            lanes: lanes.clone(),
-            outbox: outbox.clone(),
-            bounds: Bounds::new(config.limits()),
-            wake,
-            line: line.broker.line(),
-            parking: Parking::new(Arc::clone(&line.broker), line.topology.clone()),
-            clock: Arc::clone(&clock),
-            shutdown: shutdown.clone(),
-            max_body: config.max_body.0,
-            retention: config.keep.clone(),
-            claim_lease: config.leases.claim_lease.as_duration(),
-        };
-        state.catalog.refresh(&*store, clock.now()).await?;
-        state.bounds.refresh(&*store).await?;
-
-        let loops = shutdown.later();
-        let tasks = Loops { state: state.clone(), line: line.clone(), config: config.clone() }
-            .spawn(outgoing, to_cancel, &loops);
-
+        let broker = Arc::clone(&line.broker);
         let drain = config.drain.as_duration();
-        let serving = tokio::spawn(serve::serve(listener, router(state), shutdown.clone(), drain));
+        let Engine { handles, tasks, loops } = Engine::start(config, line, Kept { store, clock }, &shutdown).await?;
+        let serving = tokio::spawn(serve::serve(listener, router(handles.into()), shutdown.clone(), drain));
         tracing::info!(%address, "listening");
-        Ok(Self { address, serving, tasks, broker: line.broker, shutdown, loops })
+        Ok(Self { address, serving, tasks, broker, shutdown, loops })
     }
 
     /// Where it listens.
@@ -184,9 +170,75 @@ impl App {
 pub struct BrokenDown(String);
 
 /// A store, and the clock by which all must go who use it.
-struct Kept {
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
+#[derive(Debug)]
+pub struct Kept {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// All of an API but its listener. Dropped, its loops end where they stand.
+#[derive(Debug)]
+pub struct Engine {
+    /// What [`router`] needs.
+    pub handles: Handles,
+    tasks: JoinSet<()>,
+    loops: Shutdown,
+}
+
+impl Engine {
+    /// Starts every loop on a store that is open. They run when this answers.
+    ///
+    /// # Errors
+    /// When the store does not answer, and when the broker refuses an exchange or a queue.
+    pub async fn start(
+        config: ApiConfig,
+        line: BrokerLine,
+        Kept { store, clock }: Kept,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StartError> {
+        if !line.durable {
+            let voided = store.void_leases(clock.now()).await?;
+            tracing::debug!(jobs = voided, "what the broker of an earlier process carried goes out again");
+        }
+        declare(&line).await?;
+
+        let (outbox, outgoing) = Outbox::new();
+        let lanes = Lanes::new(line.broker.line(), Arc::clone(&clock));
+        let (cancels, to_cancel) = Cancels::new();
+        let wake = Wake::default();
+        let journal = Journal {
+            store: Arc::clone(&store),
+            lanes: lanes.clone(),
+            wake: wake.clone(),
+            cancels,
+            tally: Tally::default(),
+            clock: Arc::clone(&clock),
+        };
+        let handles = Handles {
+            gate: gate(config.auth, &store).await?,
+            store: Arc::clone(&store),
+            journal,
+            catalog: Catalog::default(),
+            lanes: lanes.clone(),
+            outbox: outbox.clone(),
+            bounds: Bounds::new(config.limits()),
+            feeds: Feeds::new(Arc::clone(&store), wake.clone(), shutdown.clone()),
+            wake,
+            line: line.broker.line(),
+            parking: Parking::new(Arc::clone(&line.broker), line.topology.clone(), config.senders(line.broker.user())),
+            clock: Arc::clone(&clock),
+            shutdown: shutdown.clone(),
+            max_body: config.max_body.0,
+            retention: config.keep.clone(),
+            claim_lease: config.leases.claim_lease.as_duration(),
+        };
+        handles.catalog.refresh(&*store, clock.now()).await?;
+        handles.bounds.refresh(&*store).await?;
+
+        let loops = shutdown.later();
+        let tasks = Loops { handles: handles.clone(), line, config }.spawn(outgoing, to_cancel, &loops);
+        Ok(Self { handles, tasks, loops })
+    }
 }
 
 /// Opens the store. A database that is away is waited for.
@@ -200,6 +252,38 @@ async fn open(address: &StoreAddress, clock: Arc<dyn Clock>) -> Result<Kept, Sta
     })
 }
 
+/// The API keys of a store, also of one that a running API uses. A database that is away is not waited for.
+///
+/// # Errors
+/// When there is no store yet, or it cannot be opened, or is of another version.
+pub async fn keyring(address: &StoreAddress) -> Result<Arc<dyn Keyring>, StartError> {
+    Ok(match address {
+        StoreAddress::Sqlite(path) => Arc::new(SqliteStore::keyring(path)?),
+        StoreAddress::Postgres(url) => Arc::new(PostgresStore::keyring(url).await?),
+    })
+}
+
+/// The same, and makes the store where there is none yet.
+///
+/// # Errors
+/// When the store cannot be made or opened, or is of another version.
+pub async fn keyring_or_new(address: &StoreAddress) -> Result<Arc<dyn Keyring>, StartError> {
+    Ok(match address {
+        StoreAddress::Sqlite(path) => Arc::new(SqliteStore::keyring_or_new(path)?),
+        StoreAddress::Postgres(url) => Arc::new(PostgresStore::keyring_or_new(url).await?),
+    })
+}
+
+async fn gate(auth: AuthMode, store: &Arc<dyn Store>) -> Result<Gate, StoreError> {
+    if auth == AuthMode::Off {
+        return Ok(Gate::Open);
+    }
+    if !store.api_keys().await?.iter().any(|key| key.revoked_at.is_none()) {
+        tracing::warn!("nobody is let in yet: there is no API key; `buzzer keys create` makes one");
+    }
+    Ok(Gate::of(Arc::<dyn Store>::clone(store)))
+}
+
 /// Makes the exchanges and queues. A broker that refuses is an error; one that is away is not waited for: what it is to
 /// make is remembered, and clients may be served meanwhile.
 async fn declare(line: &BrokerLine) -> Result<(), StartError> {
@@ -207,7 +291,8 @@ async fn declare(line: &BrokerLine) -> Result<(), StartError> {
         Ok(Ok(())) => Ok(()),
         Ok(Err(refused @ DeclareError::Refused { .. })) => Err(refused.into()),
         Ok(Err(DeclareError::Away(_))) | Err(_) => {
-            tracing::warn!("starting without the broker: jobs are stored, and go out when it is there");
+            // Why it is away is in the log already.
+            tracing::warn!("starting without the broker: jobs are stored, and go out once it lets us in");
             Ok(())
         }
     }
@@ -215,7 +300,7 @@ async fn declare(line: &BrokerLine) -> Result<(), StartError> {
 
 /// Everything that runs beside the endpoints.
 struct Loops {
-    state: AppState,
+    handles: Handles,
     line: BrokerLine,
     config: ApiConfig,
 }
@@ -227,10 +312,11 @@ impl Loops {
         to_cancel: mpsc::Receiver<RunId>,
         shutdown: &Shutdown,
     ) -> JoinSet<()> {
-        let AppState { store, journal, catalog, outbox, bounds, wake, retention, clock, .. } = self.state;
+        let Handles { store, journal, catalog, outbox, bounds, wake, feeds, retention, clock, .. } = self.handles;
         let BrokerLine { broker, topology, .. } = self.line;
         let leases = self.config.leases;
         let lease = leases.run_lease.as_duration();
+        let senders = self.config.senders(broker.user());
         let (outcomes, beats) = (Hearing::default(), Hearing::default());
 
         let claimer = Claimer {
@@ -251,12 +337,14 @@ impl Loops {
             journal: journal.clone(),
             clock: Arc::clone(&clock),
             hearing: outcomes.clone(),
+            senders: senders.clone(),
             lease,
         };
         let signals = Signals {
             broker: Arc::clone(&broker),
             topology: topology.clone(),
             journal: journal.clone(),
+            senders: senders.clone(),
             clock: Arc::clone(&clock),
             lease,
         };
@@ -267,12 +355,13 @@ impl Loops {
             journal: journal.clone(),
             catalog: catalog.clone(),
             hearing: beats.clone(),
+            senders,
             clock: Arc::clone(&clock),
             lease,
         };
         let replicas = Replicas { store: Arc::clone(&store), wake };
-        let forgetter = Forgetter { store, retention, clock: Arc::clone(&clock) };
-        let sweeper = Sweeper { journal, catalog, hearing: [outcomes, beats], leases, bounds, clock };
+        let forgetter = Forgetter { store: Arc::clone(&store), retention, clock: Arc::clone(&clock) };
+        let sweeper = Sweeper { journal, catalog, hearing: [outcomes, beats], leases, clock };
 
         let mut tasks = JoinSet::new();
         // The publisher outlives the claimer: what is claimed is sent, and does not wait for the end of its lease.
@@ -288,6 +377,8 @@ impl Loops {
         tasks.spawn(pulses.run(shutdown.clone()));
         tasks.spawn(broadcast.run(to_cancel, shutdown.clone()));
         tasks.spawn(replicas.run(shutdown.clone()));
+        tasks.spawn(feeds.run(shutdown.clone()));
+        tasks.spawn(bounds.run(store, shutdown.clone()));
         tasks.spawn(sweeper.run(shutdown.clone()));
         tasks.spawn(forgetter.run(shutdown.clone()));
         tasks
@@ -296,7 +387,8 @@ impl Loops {
 
 /// Every endpoint.
 pub fn router(state: AppState) -> Router {
-    let api = jobs::router().merge(kinds::router()).merge(parked::router()).merge(ops::router());
+    let api =
+        jobs::router().merge(events::router()).merge(kinds::router()).merge(parked::router()).merge(ops::router());
     openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))
         .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()))

@@ -12,7 +12,7 @@ use crate::problem::Violation;
 use crate::store::{KnownKind, KnownWorker, Store, StoreError};
 
 /// A worker that was silent for so long, three beats, counts as gone.
-const SILENCE: Duration = Duration::from_secs(15);
+pub const SILENCE: Duration = Duration::from_secs(15);
 /// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s
 /// at most, and a claim is 30 s unless the operator says otherwise.
 const LOST: std::ops::Range<Duration> = Duration::from_millis(7_500)..Duration::from_secs(60);
@@ -156,26 +156,12 @@ fn compile(spec: &KindSpec) -> Option<Arc<Validator>> {
 
 #[cfg(test)]
 mod tests {
-    use buzzer_shared::kind::DeliveryMode;
-    use buzzer_shared::retry::RetryPolicy;
-    use buzzer_shared::time::Span;
     use serde_json::json;
 
     use super::*;
 
     fn entry(input_schema: serde_json::Value) -> Entry {
-        let spec = KindSpec {
-            name: "demo".parse().unwrap(),
-            title: String::new(),
-            description: String::new(),
-            input_schema,
-            output_schema: json!(true),
-            example: None,
-            retry: RetryPolicy::default(),
-            timeout: Span::from_secs(1),
-            slots: 1,
-            delivery: DeliveryMode::AtLeastOnce,
-        };
+        let spec = KindSpec { input_schema, ..KindSpec::any("demo".parse().unwrap()) };
         Entry::new(KnownKind { spec, announced_at: Time::from_millis(0) }, None)
     }
 

@@ -5,25 +5,29 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use buzzer_shared::config::ByteSize;
+use buzzer_shared::config::{ByteSize, listen};
+use buzzer_shared::from_file::FromFile;
 use buzzer_shared::time::{InvalidTime, Span};
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::bounds::Limits;
 use crate::retention::Retention;
+use crate::senders::{Senders, WorkerUsers};
 use crate::store::postgres::PostgresUrl;
 
 /// What the API needs to know but for the broker, which a process may share between its parts.
 #[derive(Debug, Clone, Args)]
 pub struct ApiConfig {
     /// Where to listen; port 0 takes a free one.
-    #[arg(long, env = "BUZZER_LISTEN", default_value = "127.0.0.1:8080")]
+    #[arg(long, env = "BUZZER_LISTEN", default_value = "127.0.0.1:8080", value_parser = listen)]
     pub listen: SocketAddr,
 
-    /// Where everything is kept: `sqlite:FILE`, for one process; or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, which
-    /// several may share. `?sslmode=verify-full` encrypts the line and checks the server.
-    #[arg(long, env = "BUZZER_STORE", hide_env_values = true, default_value_t = StoreAddress::Sqlite(PathBuf::from("buzzer.db")))]
-    pub store: StoreAddress,
+    #[command(flatten)]
+    pub store: StoreConfig,
+
+    /// Who is let in. A key that was revoked works for 5 s more at most.
+    #[arg(long, env = "BUZZER_AUTH", value_enum, default_value_t = AuthMode::Keys)]
+    pub auth: AuthMode,
 
     /// How large a request may be, and with it an input; in `buzzer up`, an output too.
     #[arg(long, env = "BUZZER_MAX_BODY", default_value = "1MiB")]
@@ -41,6 +45,16 @@ pub struct ApiConfig {
     #[arg(long, env = "BUZZER_MAX_STORED", default_value = "100GiB")]
     pub max_stored: ByteSize,
 
+    /// How many streams of events may be open; past that one is answered 503. An idle one takes about 24 KiB and a file
+    /// descriptor.
+    #[arg(long, env = "BUZZER_MAX_STREAMS", default_value = "10000", value_parser = streams)]
+    pub max_streams: usize,
+
+    /// The RabbitMQ users that workers log in as, with commas between them. What anybody else sends is not believed:
+    /// parked, or dropped. Unless given, everybody who may write to the exchanges is.
+    #[arg(long, env = "BUZZER_WORKER_USER", value_name = "USERS")]
+    pub worker_user: Option<WorkerUsers>,
+
     /// How long what is under way may take to end when the process is asked to stop.
     #[arg(long, env = "BUZZER_DRAIN", default_value = "30s")]
     pub drain: Span,
@@ -50,9 +64,61 @@ pub struct ApiConfig {
 }
 
 impl ApiConfig {
-    pub fn limits(&self) -> Limits {
-        Limits { waiting: self.max_waiting, stored: u64::try_from(self.max_stored.0).unwrap_or(u64::MAX) }
+    /// `own` is the user that the API itself logs in as; a broker without users is used by this process alone.
+    pub fn senders(&self, own: Option<&str>) -> Senders {
+        match (&self.worker_user, own) {
+            (Some(workers), Some(own)) => Senders::new(workers, own),
+            (None, _) | (_, None) => Senders::Anybody,
+        }
     }
+
+    /// Whether anybody on the network would be let in.
+    pub fn is_open_to_all(&self) -> bool {
+        self.auth == AuthMode::Off && !self.listen.ip().to_canonical().is_loopback()
+    }
+
+    pub fn limits(&self) -> Limits {
+        Limits {
+            waiting: self.max_waiting,
+            stored: u64::try_from(self.max_stored.0).unwrap_or(u64::MAX),
+            streams: self.max_streams,
+        }
+    }
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, Args)]
+pub struct StoreConfig {
+    /// Where everything is kept: `sqlite:FILE`, for one process; or `postgres://USER:PASSWORD@HOST:PORT/DATABASE`, which
+    /// several may share. `?sslmode=verify-full` encrypts the line and checks the server.
+    #[arg(long, env = "BUZZER_STORE", hide_env_values = true, default_value_t)]
+    store: StoreAddress,
+
+    /// A file that holds the store's address, so that its password need not stand in the environment.
+    #[arg(long, env = "BUZZER_STORE_FILE", value_name = "FILE", conflicts_with = "store")]
+    store_file: Option<FromFile<StoreAddress>>,
+}
+
+impl StoreConfig {
+    /// The store that is named, here or in a file.
+    pub fn address(&self) -> &StoreAddress {
+        self.store_file.as_deref().unwrap_or(&self.store)
+    }
+}
+
+impl From<StoreAddress> for StoreConfig {
+    fn from(store: StoreAddress) -> Self {
+        Self { store, store_file: None }
+    }
+}
+
+/// Who is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuthMode {
+    /// Who sends an API key, made with `buzzer keys create`: each sees the jobs of its tenant.
+    Keys,
+    /// Everybody, and all see everything. Only for a loopback address.
+    Off,
 }
 
 /// How long silence is waited for before a job is sent out again.
@@ -69,6 +135,14 @@ pub struct Leases {
     pub run_lease: Span,
 }
 
+/// More connections than that are not taken at all.
+const STREAMS_MAX: usize = 16_000;
+
+fn streams(text: &str) -> Result<usize, String> {
+    let streams: usize = text.parse().map_err(|_| format!("expected a number from 0 to {STREAMS_MAX}"))?;
+    if streams > STREAMS_MAX { Err(format!("at most {STREAMS_MAX} are possible")) } else { Ok(streams) }
+}
+
 fn lease(text: &str) -> Result<Span, String> {
     let lease: Span = text.parse().map_err(|error: InvalidTime| error.to_string())?;
     if lease < Span::from_secs(1) { Err("a lease is 1s at least".into()) } else { Ok(lease) }
@@ -79,6 +153,12 @@ fn lease(text: &str) -> Result<Span, String> {
 pub enum StoreAddress {
     Sqlite(PathBuf),
     Postgres(PostgresUrl),
+}
+
+impl Default for StoreAddress {
+    fn default() -> Self {
+        Self::Sqlite("buzzer.db".into())
+    }
 }
 
 impl fmt::Display for StoreAddress {
@@ -108,6 +188,8 @@ pub struct InvalidStore;
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[test]
@@ -118,6 +200,26 @@ mod tests {
         assert!(!format!("{address:?}").contains("s3cret"));
         assert!("sqlite:".parse::<StoreAddress>().is_err());
         assert!("mysql://x".parse::<StoreAddress>().is_err());
+    }
+
+    #[test]
+    fn a_store_may_be_named_in_a_file() {
+        #[derive(Debug, Parser)]
+        struct Settings {
+            #[command(flatten)]
+            store: StoreConfig,
+        }
+
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "postgres://me:s3cret@db:5433/buzzer\n").unwrap();
+        let name = file.path().to_str().unwrap();
+        let read = Settings::try_parse_from(["api", "--store-file", name]).unwrap();
+        assert_eq!(read.store.address().to_string(), "postgres://me@db:5433/buzzer");
+        assert!(!format!("{read:?}").contains("s3cret"));
+        assert!(Settings::try_parse_from(["api", "--store-file", name, "--store", "sqlite:a.db"]).is_err());
+        std::fs::write(file.path(), "mysql://me:s3cret@db").unwrap();
+        let error = Settings::try_parse_from(["api", "--store-file", name]).unwrap_err().to_string();
+        assert!(error.contains(name) && !error.contains("s3cret"), "{error}");
     }
 
     #[test]

@@ -14,29 +14,11 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use buzzer_shared::id::Tenant;
-
 use crate::problem::{ApiError, Violation};
 use crate::state::AppState;
 
 /// A body must have arrived within this, or a client that sends it byte by byte would hold a connection for ever.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Who asks. Without keys, everybody is the one tenant.
-#[derive(Debug)]
-pub struct Caller {
-    pub tenant: Tenant,
-}
-
-impl FromRequestParts<AppState> for Caller {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(_: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        Ok(Self { tenant: Tenant::default() })
-    }
-}
-
-impl OperationInput for Caller {}
 
 /// The parameters of the path, as a struct with named fields.
 #[derive(Debug)]
@@ -80,6 +62,26 @@ impl<T: schemars::JsonSchema> OperationInput for Query<T> {
     }
 }
 
+/// The tag that a query names.
+///
+/// # Errors
+/// When it is not `name:value`.
+pub fn tag(text: &str) -> Result<(String, String), ApiError> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(ApiError::BadQuery("`tag` is `name:value`.".into())),
+    }
+}
+
+/// The `id` of the last event that a client had, which browsers send when they come back.
+///
+/// # Errors
+/// When it cannot be one.
+pub fn last_event_id(headers: &HeaderMap) -> Result<Option<&str>, ApiError> {
+    let last = headers.get("last-event-id").map(|value| value.to_str().map_err(|_| ApiError::BadCursor));
+    Ok(last.transpose()?.map(str::trim).filter(|last| !last.is_empty()))
+}
+
 /// A JSON body as it came, within the limit. Not read yet.
 #[derive(Debug)]
 pub struct JsonBody(pub Bytes);
@@ -108,12 +110,19 @@ impl FromRequest<AppState> for JsonBody {
 impl OperationInput for JsonBody {}
 
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
-    let found = headers.get(header::CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    let media_type = found.as_deref().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    let media_type = media_type.to_ascii_lowercase();
-    let is_json =
-        media_type == "application/json" || (media_type.starts_with("application/") && media_type.ends_with("+json"));
-    if is_json { Ok(()) } else { Err(ApiError::WrongMediaType(found)) }
+    let found = headers.get(header::CONTENT_TYPE);
+    if found.is_some_and(|found| is_json(found.as_bytes())) {
+        return Ok(());
+    }
+    Err(ApiError::WrongMediaType(found.map(|found| String::from_utf8_lossy(found.as_bytes()).into_owned())))
+}
+
+/// `application/json`, or what is built on it, like `application/problem+json`; parameters do not matter.
+fn is_json(content_type: &[u8]) -> bool {
+    let media_type = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let Some((kind, form)) = media_type.split_at_checked(b"application/".len()) else { return false };
+    let ends_so = form.len().checked_sub(b"+json".len()).is_some_and(|at| form[at..].eq_ignore_ascii_case(b"+json"));
+    kind.eq_ignore_ascii_case(b"application/") && (form.eq_ignore_ascii_case(b"json") || ends_so)
 }
 
 fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -180,4 +189,25 @@ fn pointer(path: &serde_path_to_error::Path) -> String {
             Segment::Unknown => String::new(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_and_what_is_built_on_it_is_taken() {
+        for json in [
+            "application/json",
+            "Application/JSON; charset=utf-8",
+            "application/json ;v=1",
+            "application/problem+json",
+            "application/vnd.a+JSON",
+        ] {
+            assert!(is_json(json.as_bytes()), "{json}");
+        }
+        for other in ["", "json", "text/json", "application/", "application/xml", "application/jsonp", "text/a+json"] {
+            assert!(!is_json(other.as_bytes()), "{other}");
+        }
+    }
 }

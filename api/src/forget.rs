@@ -11,8 +11,8 @@ use crate::store::{Store, StoreError};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// So many jobs are deleted in one transaction at most, so that submissions pass between two.
-const STEP: usize = 500;
+/// So many jobs are deleted in one transaction at most: the submissions that share it wait for no more than these.
+const STEP: usize = 50;
 /// A worker that was silent for so long is not listed any more.
 const WORKERS: Duration = Duration::from_secs(60 * 60);
 

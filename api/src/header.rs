@@ -30,12 +30,19 @@ impl HeaderDoc {
         description: "The `ETag` of the answer before: `304` when nothing happened since.",
         example: "W/\"3\"",
     };
+    pub(crate) const LAST_EVENT_ID: Self = Self {
+        name: "Last-Event-ID",
+        description: "The `id` of the last event that is known, as browsers send it when they come back.",
+        example: "3",
+    };
     pub(crate) const LOCATION: Self =
         Self { name: "Location", description: "The job.", example: "/v1/jobs/019ab4a6-2c00-7000-8000-000000000000" };
     pub(crate) const RETRY_AFTER: Self =
         Self { name: "Retry-After", description: "After how many seconds to ask again.", example: "1" };
     pub(crate) const ETAG: Self =
         Self { name: "ETag", description: "Changes with each event of the job.", example: "W/\"3\"" };
+    pub(crate) const WWW_AUTHENTICATE: Self =
+        Self { name: "WWW-Authenticate", description: "How a key is sent.", example: "Bearer" };
     pub(crate) const PREFERENCE_APPLIED: Self = Self {
         name: "Preference-Applied",
         description: "The `wait` that was used, where there was one.",

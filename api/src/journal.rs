@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::{JobId, RunId, Tenant};
 use buzzer_shared::time::Clock;
 
@@ -27,6 +28,9 @@ impl Journal {
     /// Applies happenings in one transaction; then frees their places and wakes those who wait.
     pub async fn apply(&self, happenings: Vec<Happening>) -> Result<(), StoreError> {
         let told: Vec<_> = happenings.iter().map(Told::of).collect();
+        if bites(Fault::WakeBeforeCommit) {
+            told.iter().for_each(|told| self.wake.changed(told.job));
+        }
         let applied = self.store.apply(happenings, self.clock.now()).await?;
         let mut changes = Vec::with_capacity(applied.len());
         let mut unknown = 0;
@@ -51,9 +55,10 @@ impl Journal {
             );
         }
         self.lanes.changed(&changes);
+        changes.iter().for_each(|change| self.wake.feed_grew(&change.job.tenant));
         changes.iter().filter(|change| change.job.is_to_stop()).for_each(|change| self.cancels.tell(&change.job));
         // Also where nothing changed: an earlier try may have been stored without an answer, and nobody was woken then.
-        told.into_iter().for_each(|told| self.wake.changed(told.job));
+        told.into_iter().filter(|_| !bites(Fault::WakeBeforeCommit)).for_each(|told| self.wake.changed(told.job));
         Ok(())
     }
 
@@ -77,6 +82,7 @@ impl Journal {
         self.lanes.changed(changes);
         for Change { job, .. } in changes {
             self.wake.changed(job.id);
+            self.wake.feed_grew(&job.tenant);
         }
     }
 

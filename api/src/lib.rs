@@ -1,27 +1,35 @@
 //! Buzzer's HTTP service: it accepts jobs, stores them, sends them out, takes the replies, and tells whoever waits.
 //!
 //! One job's road: [`jobs`] `submit` → [`store`] `submit` → `202` → [`lanes`], [`dispatch`] → the broker → a worker →
-//! the broker → [`replies`] → [`journal`] → [`store`] `apply`, which asks [`lifecycle`] → [`wake`] → [`jobs`] `get`.
+//! the broker → [`replies`] → [`journal`] → [`store`] `apply`, which asks [`lifecycle`] → [`wake`] → [`jobs`] `get`, `events`.
 
 pub mod app;
 pub mod config;
 pub mod state;
 
+pub mod events;
 pub mod jobs;
 pub mod kinds;
 pub mod ops;
 pub mod parked;
 
+pub mod auth;
 pub mod extract;
 mod header;
+mod negotiate;
 mod openapi;
 pub mod problem;
 mod serve;
+mod streams;
+pub mod view;
+
+mod descriptors;
 
 pub mod bounds;
 pub mod cancel;
 pub mod catalog;
 pub mod dispatch;
+pub mod feeds;
 pub mod forget;
 pub mod hearing;
 pub mod journal;
@@ -31,6 +39,7 @@ pub mod pulse;
 pub mod replicas;
 pub mod replies;
 pub mod retention;
+pub mod senders;
 pub mod signals;
 pub mod sweep;
 pub mod tally;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use buzzer_api::app::{App, BrokerLine};
 use buzzer_api::config::ApiConfig;
 use buzzer_shared::broker::amqp::AmqpBroker;
+use buzzer_shared::command_line;
 use buzzer_shared::config::{BrokerAddress, BrokerConfig, LogConfig};
+use buzzer_shared::health;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use buzzer_shared::time::SystemClock;
@@ -23,23 +25,31 @@ struct Settings {
     broker: BrokerConfig,
     #[command(flatten)]
     log: LogConfig,
+
+    /// Asks the API that runs on this machine whether it is well, and exits with 0 or 1: for the health checks of
+    /// containers.
+    #[arg(long)]
+    health: bool,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Settings::parse()).await {
+    match run(command_line::read::<Settings>()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("buzzer-api: {error:#}");
+            eprintln!("buzzer-api: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
+    if settings.health {
+        return Ok(health::ask(settings.api.listen, "/readyz")?);
+    }
     telemetry::start_log(&settings.log)?;
     let shutdown = Shutdown::on_signals()?;
-    let BrokerAddress::Amqp(url) = settings.broker.broker.clone() else {
+    let BrokerAddress::Amqp(url) = settings.broker.address().clone() else {
         anyhow::bail!(
             "the embedded broker lives in `buzzer up`, with a worker beside it; BUZZER_BROKER takes an amqp:// URL"
         );

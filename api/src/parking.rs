@@ -8,6 +8,7 @@ use buzzer_shared::topology::{Route, Topology};
 use sha2::{Digest, Sha256};
 
 use crate::problem::ApiError;
+use crate::senders::{PARKED_SENDER, Senders, Untaken};
 
 /// How many messages are looked through for one, in steps: as a rule it is among the oldest. Those behind are found
 /// once older ones are gone.
@@ -22,6 +23,8 @@ const ID_LENGTH: usize = 16;
 pub struct Parking {
     broker: Arc<dyn Broker>,
     topology: Topology,
+    /// What goes back goes under the API's own name: so only what came from somebody who is believed may.
+    senders: Senders,
     /// What somebody looks at, nobody else sees: so one looks at a time.
     one_at_a_time: Arc<tokio::sync::Mutex<()>>,
 }
@@ -35,8 +38,8 @@ pub struct Parked {
 }
 
 impl Parking {
-    pub fn new(broker: Arc<dyn Broker>, topology: Topology) -> Self {
-        Self { broker, topology, one_at_a_time: Arc::default() }
+    pub fn new(broker: Arc<dyn Broker>, topology: Topology, senders: Senders) -> Self {
+        Self { broker, topology, senders, one_at_a_time: Arc::default() }
     }
 
     /// The oldest messages, and how many there are.
@@ -71,7 +74,7 @@ impl Parking {
         let _alone = self.one_at_a_time.lock().await;
         let (delivery, browsed) = self.search(id).await?;
         let parked = Parked::new(delivery.message);
-        let sent = match parked.way_back(&self.topology) {
+        let sent = match parked.way_back(&self.topology, &self.senders) {
             Ok((route, message)) => {
                 let published = self.broker.publish(route, message).await;
                 published.map_err(|error| not_sent(&error, parked.from()))
@@ -138,6 +141,15 @@ impl Parked {
         unreadable.or_else(|| self.text("parked-reason")).or_else(|| self.text("x-first-death-reason"))
     }
 
+    /// Both who put it here and, where that was the API because of its sender, who sent it before.
+    fn check_sender(&self, senders: &Senders) -> Result<(), Untaken> {
+        senders.check(self.message.user_id.as_deref())?;
+        match self.text(PARKED_SENDER) {
+            Some(sender) => senders.check(Some(sender).filter(|sender| !sender.is_empty())),
+            None => Ok(()),
+        }
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
         self.message.headers.iter().find_map(|(own, value)| match value {
             Header::Text(text) if own == name => Some(text.as_str()),
@@ -146,7 +158,8 @@ impl Parked {
     }
 
     /// The route to the queue that it came from, and the message as it was there.
-    fn way_back(&self, topology: &Topology) -> Result<(Route, Message), String> {
+    fn way_back(&self, topology: &Topology, senders: &Senders) -> Result<(Route, Message), String> {
+        self.check_sender(senders).map_err(|reason| reason.to_string())?;
         let from = self.from().ok_or("nobody noted which queue it came from")?;
         let route =
             topology.route_of(from).ok_or_else(|| format!("{from} is no queue that messages are sent back to"))?;
@@ -197,7 +210,7 @@ mod tests {
         assert_eq!((dead.from(), dead.reason()), (Some("b.replies.v1"), Some("delivery_limit")));
         // Its taker could only tell that this is no type it knows.
         let mut unreadable = by_taker;
-        unreadable.message.r#type = format!("{UNREADABLE}its type is not UTF-8");
+        unreadable.message.r#type = format!("{UNREADABLE}its type is not UTF-8").into();
         assert_eq!(unreadable.reason(), Some("its type is not UTF-8"));
         assert_eq!((parked(&[]).from(), parked(&[]).reason()), (None, None));
     }
@@ -206,15 +219,39 @@ mod tests {
     fn it_goes_back_as_it_was_to_the_queue_that_it_came_from() {
         let topology = Topology::new("b");
         let headers = [("parked-from", "b.replies.v1"), ("parked-reason", "?"), ("result", "succeeded")];
-        let (route, message) = parked(&headers).way_back(&topology).unwrap();
+        let (route, message) = parked(&headers).way_back(&topology, &Senders::Anybody).unwrap();
         assert_eq!(route, topology.outcome());
         assert_eq!(message.headers, [("result".into(), Header::from("succeeded"))]);
         for nowhere in ["b.parking.v1", "b.control.x", "other"] {
-            assert!(parked(&[("parked-from", nowhere)]).way_back(&topology).unwrap_err().contains(nowhere));
+            let refused = parked(&[("parked-from", nowhere)]).way_back(&topology, &Senders::Anybody).unwrap_err();
+            assert!(refused.contains(nowhere), "{refused}");
         }
-        assert!(parked(&[]).way_back(&topology).is_err());
+        assert!(parked(&[]).way_back(&topology, &Senders::Anybody).is_err());
         let mut unreadable = parked(&headers);
-        unreadable.message.r#type = format!("{UNREADABLE}its type is not UTF-8");
-        assert!(unreadable.way_back(&topology).is_err());
+        unreadable.message.r#type = format!("{UNREADABLE}its type is not UTF-8").into();
+        assert!(unreadable.way_back(&topology, &Senders::Anybody).is_err());
+    }
+
+    #[test]
+    fn what_a_stranger_sent_goes_back_under_nobodys_name() {
+        let (topology, senders) = (Topology::new("b"), Senders::new(&"worker".parse().unwrap(), "api"));
+        let way_back = |user: Option<&str>, mark: &[(&'static str, &str)]| {
+            let mut parked = parked(&[&[("parked-from", "b.replies.v1")], mark].concat());
+            parked.message.user_id = user.map(Into::into);
+            parked.way_back(&topology, &senders).map(|(_, message)| message.headers)
+        };
+        // The API parked what it could not read, a worker parked something itself.
+        for believed in ["api", "worker"] {
+            assert_eq!(way_back(Some(believed), &[]), Ok(Vec::new()));
+        }
+        // The API parked it because of its sender. Who has been named since is believed.
+        let refused = way_back(Some("api"), &[(PARKED_SENDER, "guest")]).unwrap_err();
+        assert!(refused.contains("\"guest\", which BUZZER_WORKER_USER does not name"), "{refused}");
+        assert!(way_back(Some("api"), &[(PARKED_SENDER, "")]).unwrap_err().contains("does not say which user"));
+        assert_eq!(way_back(Some("api"), &[(PARKED_SENDER, "worker")]), Ok(Vec::new()));
+        // A stranger put it here, and calls it another's.
+        for forged in [&[][..], &[(PARKED_SENDER, "worker")], &[("x-first-death-queue", "b.replies.v1")]] {
+            assert!(way_back(Some("guest"), forged).is_err() && way_back(None, forged).is_err(), "{forged:?}");
+        }
     }
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bounds::Full;
 use crate::header::HeaderDoc;
-use crate::store::StoreError;
+use crate::store::{Scope, StoreError};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -28,7 +28,10 @@ pub enum ApiError {
     BadHeader(String),
     #[error("{0:?} is not the id of a job: an id is a UUID, as `POST /v1/jobs/{{kind}}` answered it.")]
     BadId(String),
-    #[error("This cursor was not made by Buzzer: use `next` of the page before as it is, or leave it out.")]
+    #[error(
+        "This is no cursor of this list, or of these events: use `next` of the page before, or the `id` of the last event, as \
+         it is, or leave it out."
+    )]
     BadCursor,
     #[error("Send the body as `Content-Type: application/json`{}.", .0.as_ref().map(|found| format!(", not {found}")).unwrap_or_default())]
     WrongMediaType(Option<String>),
@@ -60,6 +63,10 @@ pub enum ApiError {
     NotDone(State),
     #[error("{0} jobs are accepted and not done, the most that is taken here.")]
     TooManyWaiting(u64),
+    #[error("{0} streams are open, the most that there may be here.")]
+    TooManyStreams(usize),
+    #[error("This is answered as {}, which `Accept` does not take.", .0.join(" or "))]
+    NotAcceptable(&'static [&'static str]),
     #[error("The store holds {0} bytes, the most that it may.")]
     StoreFull(u64),
     #[error("This key was used before with another kind or body. A new request needs a new key.")]
@@ -70,6 +77,12 @@ pub enum ApiError {
     NotParked(String),
     #[error("The message cannot go back: {0}. It stays parked.")]
     NoWayBack(String),
+    #[error("Send an API key: `Authorization: Bearer KEY`. `buzzer keys create` makes one.")]
+    NoKey,
+    #[error("This API key is not known here, or was revoked.")]
+    UnknownKey,
+    #[error("This API key does not have the scope `{0}`, which is needed here.")]
+    MissingScope(Scope),
     #[error("There is nothing at {0}.")]
     NoSuchPath(String),
     #[error("This path does not take {0}.")]
@@ -136,7 +149,11 @@ problem_types! {
     BAD_ID "bad-id" Some(StatusCode::BAD_REQUEST), "Not the id of a job",
         "Ids of jobs are UUIDs. Use the `id` that the submission answered, or its `Location` header as it is.";
     BAD_CURSOR "bad-cursor" Some(StatusCode::BAD_REQUEST), "Not a cursor",
-        "A cursor comes from `next` of the page before and is passed on unchanged. Leave it out to begin with the newest.";
+        "A cursor comes from `next` of the page before, or is the `id` of an event, and is passed on unchanged, to the same path. One that stands for something which has not happened yet is refused, too: it comes from another store. Leave it out to begin with the newest, or with the first event of a job.";
+    NOT_ACCEPTABLE "not-acceptable" Some(StatusCode::NOT_ACCEPTABLE), "Not answered in this form",
+        "The `Accept` header takes none of the forms in which this is answered: the detail names them. Nothing was stored.";
+    TOO_MANY_STREAMS "too-many-streams" Some(StatusCode::SERVICE_UNAVAILABLE), "Too many streams are open",
+        "So many streams of events are open here that no more are; the operator sets the bound with `BUZZER_MAX_STREAMS`. Nothing of this request was stored. Try again after `Retry-After` seconds, or ask with `?wait=30` instead.";
     WRONG_MEDIA_TYPE "wrong-media-type" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "Wrong media type",
         "Bodies are JSON: say so with `Content-Type: application/json`. With curl: `-H 'content-type: application/json'` or `--json`.";
     WRONG_ENCODING "wrong-encoding" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "The body is encoded",
@@ -176,7 +193,11 @@ problem_types! {
     NOT_PARKED "not-parked" Some(StatusCode::NOT_FOUND), "Not parked",
         "There is no message with this id among the parked ones: it was replayed or dropped, or more than 1,000 older ones stand before it. `/v1/parked` lists them.";
     NO_WAY_BACK "no-way-back" Some(StatusCode::CONFLICT), "The message cannot be replayed",
-        "A parked message goes back to the queue that it came from. This one has none, or it is gone, or the message cannot be sent as it was; the detail tells. It stays parked: look at it, and drop it when it is of no use.";
+        "A parked message goes back to the queue that it came from. This one has none, or it is gone, or the message cannot be sent as it was, or it was sent by somebody whom `BUZZER_WORKER_USER` does not name; the detail tells. It stays parked: look at it, and drop it when it is of no use.";
+    UNAUTHORIZED "unauthorized" Some(StatusCode::UNAUTHORIZED), "An API key is needed",
+        "Everything under `/v1` needs an API key, sent as `Authorization: Bearer KEY`. This request had none, or one that is not known here or was revoked. Whoever runs Buzzer makes one with `buzzer keys create`; the command `buzzer` takes it from `BUZZER_KEY`. Nothing was stored.";
+    FORBIDDEN "forbidden" Some(StatusCode::FORBIDDEN), "The API key does not allow this",
+        "Workers, numbers and parked messages belong to all tenants, and only keys with the scope `operator` may see them: `buzzer keys create --scope operator` makes one. `scope` names what the key lacks. Nothing was changed.";
     NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
         "This path does not exist. `/openapi.json` lists all there are.";
     WRONG_METHOD "wrong-method" Some(StatusCode::METHOD_NOT_ALLOWED), "Method not allowed",
@@ -234,11 +255,15 @@ impl ApiError {
             Self::NothingToRetry(_) => NOTHING_TO_RETRY,
             Self::NotDone(_) => NOT_DONE,
             Self::TooManyWaiting(_) => TOO_MANY_WAITING,
+            Self::TooManyStreams(_) => TOO_MANY_STREAMS,
+            Self::NotAcceptable(_) => NOT_ACCEPTABLE,
             Self::StoreFull(_) => STORE_FULL,
             Self::KeyReused => KEY_REUSED,
             Self::BrokerAway(_) => BROKER_AWAY,
             Self::NotParked(_) => NOT_PARKED,
             Self::NoWayBack(_) => NO_WAY_BACK,
+            Self::NoKey | Self::UnknownKey => UNAUTHORIZED,
+            Self::MissingScope(_) => FORBIDDEN,
             Self::NoSuchPath(_) => NO_SUCH_PATH,
             Self::WrongMethod(_) => WRONG_METHOD,
             Self::StoreUnavailable(_) => STORE_UNAVAILABLE,
@@ -258,8 +283,34 @@ impl ApiError {
                 vec![("state", json!(state))]
             }
             Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
+            Self::TooManyStreams(limit) => vec![("limit", json!(limit))],
+            Self::NotAcceptable(offered) => vec![("offered", json!(offered))],
+            Self::MissingScope(scope) => vec![("scope", json!(scope.as_str()))],
             _ => Vec::new(),
         }
+    }
+
+    /// What a client that is not let in must send, as RFC 6750 has it.
+    fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::NoKey => Some("Bearer"),
+            Self::UnknownKey => Some("Bearer error=\"invalid_token\""),
+            _ => None,
+        }
+    }
+
+    /// As an answer of its own in the document, for an endpoint that may refuse so.
+    pub(crate) fn in_document(
+        &self,
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Option<(Option<openapi::StatusCode>, openapi::Response)> {
+        let problem = self.problem_type();
+        let mut response = Self::operation_response(ctx, operation)?;
+        response.description = format!("{}: see `/problems/{}`.", problem.title, problem.slug);
+        response.headers = self.challenge().map(|_| HeaderDoc::WWW_AUTHENTICATE.item()).into_iter().collect();
+        let status = problem.status.map(|status| openapi::StatusCode::Code(status.as_u16()));
+        Some((status, response))
     }
 }
 
@@ -277,6 +328,7 @@ impl From<Full> for ApiError {
         match full {
             Full::Waiting { limit } => Self::TooManyWaiting(limit),
             Full::Stored { limit } => Self::StoreFull(limit),
+            Full::Streams { limit } => Self::TooManyStreams(limit),
         }
     }
 }
@@ -303,6 +355,9 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        if let Some(challenge) = self.challenge() {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

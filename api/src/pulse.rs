@@ -16,6 +16,7 @@ use crate::catalog::Catalog;
 use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
 use crate::lifecycle::RunLease;
+use crate::senders::Senders;
 use crate::store::{self, StoreError};
 
 /// A worker that is not known is asked for its kinds, but not with each of its beats: all workers hear the question.
@@ -31,6 +32,7 @@ pub struct Pulses {
     pub journal: Journal,
     pub catalog: Catalog,
     pub hearing: Hearing,
+    pub senders: Senders,
     pub clock: Arc<dyn Clock>,
     /// How long a run may go without a beat.
     pub lease: Duration,
@@ -79,11 +81,11 @@ impl Pulses {
                 Some(declared) = opening.declared.join_next() => self.opened(declared, &mut opening),
                 delivery = subscriber.next() => {
                     let Some(delivery) = delivery else { return };
-                    let kept = match Pulse::read(&delivery.message) {
+                    let kept = match self.senders.read(&delivery.message, Pulse::read) {
                         Ok(pulse) => self.step(pulse, &mut opening).await,
                         Err(reason) => {
                             self.journal.tally.unreadable();
-                            tracing::warn!(%reason, "a pulse cannot be read; it is dropped");
+                            tracing::warn!(%reason, "a pulse is dropped");
                             true
                         }
                     };

@@ -27,7 +27,10 @@ impl Replicas {
 
     fn step(&self, hint: Hint) {
         match hint {
-            Hint::Jobs(jobs) => jobs.into_iter().for_each(|job| self.wake.changed(job)),
+            Hint::News { jobs, tenants } => {
+                jobs.into_iter().for_each(|job| self.wake.changed(job));
+                tenants.iter().for_each(|tenant| self.wake.feed_grew(tenant));
+            }
             Hint::Any => self.wake.everybody(),
         }
     }

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::broker::{Broker, Delivery, Receipts, Subscriber, Subscription};
-use buzzer_shared::message::{Outcome, Reply, Started};
+use buzzer_shared::message::{Message, Outcome, Reply, Started};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
 
 use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
-use crate::lifecycle::{Event, RunLease};
+use crate::lifecycle::{Event, Late, RunLease};
+use crate::senders::Senders;
 use crate::store::{Happening, StoreError};
 
 /// So many replies may be on their way to the store; then RabbitMQ holds the rest.
@@ -32,6 +34,7 @@ pub struct Replies {
     pub journal: Journal,
     pub clock: Arc<dyn Clock>,
     pub hearing: Hearing,
+    pub senders: Senders,
     /// How long a run may go without a beat.
     pub lease: Duration,
 }
@@ -76,9 +79,9 @@ impl Replies {
     fn read(&self, batch: Vec<Delivery>) -> Vec<Reported> {
         let mut replies = Vec::with_capacity(batch.len());
         for delivery in batch {
-            match Reply::read(&delivery.message) {
+            match self.senders.read(&delivery.message, Reply::read) {
                 Ok(reply) => replies.push(Reported { happening: self.happening(reply), delivery }),
-                Err(reason) => self.park(delivery, &reason),
+                Err(reason) => self.park(delivery, &reason, |parked| reason.mark(parked)),
             }
         }
         replies
@@ -104,7 +107,7 @@ impl Replies {
                 }
                 Err(Unstored::Refused(reason)) => {
                     for reported in batch {
-                        self.park(reported.delivery, &reason);
+                        self.park(reported.delivery, &reason, |parked| parked);
                     }
                 }
             }
@@ -115,6 +118,11 @@ impl Replies {
     /// on some brokers, and the next one would fare no better.
     async fn store(&self, batch: &[Reported], shutdown: &Shutdown) -> Result<(), Unstored> {
         let happenings: Vec<_> = batch.iter().map(|reported| reported.happening.clone()).collect();
+        if bites(Fault::AcknowledgeBeforeStore) {
+            let journal = self.journal.clone();
+            tokio::spawn(async move { journal.apply(happenings).await });
+            return Ok(());
+        }
         loop {
             match self.journal.apply(happenings.clone()).await {
                 Ok(()) => return Ok(()),
@@ -130,10 +138,10 @@ impl Replies {
 
     /// Puts aside what nobody can use. While that fails it is tried again, and the message stays unacknowledged: so
     /// there are at most as many of these as the prefetch allows.
-    fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display) {
+    fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display, mark: impl FnOnce(Message) -> Message) {
         let Delivery { message, receipt, .. } = delivery;
-        tracing::warn!(%reason, r#type = message.r#type, "a message on the replies queue is parked");
-        let parked = message.parked(&self.topology.replies_queue(), reason);
+        tracing::warn!(%reason, r#type = %message.r#type, "a message on the replies queue is parked");
+        let parked = mark(message.parked(&self.topology.replies_queue(), reason));
         let (broker, route) = (Arc::clone(&self.broker), self.topology.parking());
         tokio::spawn(async move {
             while let Err(error) = broker.publish(route.clone(), parked.clone()).await {
@@ -171,8 +179,9 @@ fn gather(first: Delivery, subscriber: &mut Subscriber) -> Vec<Delivery> {
 }
 
 fn finished(outcome: Outcome, chance: f64) -> Happening {
-    let Outcome { run, worker, started_at, result } = outcome;
-    let event = Event::Finished { dispatch: run.dispatch, worker, started_at, result, chance };
+    let Outcome { run, worker, started_at, told, result } = outcome;
+    let late = told.into_iter().filter_map(Late::of).collect();
+    let event = Event::Finished { dispatch: run.dispatch, worker, started_at, late, result, chance };
     Happening { job: run.job, event }
 }
 

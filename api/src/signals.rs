@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, Delivery, Receipts, Subscription};
-use buzzer_shared::message::{Signal, SignalBody};
+use buzzer_shared::message::Signal;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use buzzer_shared::topology::Topology;
 
 use crate::journal::Journal;
-use crate::lifecycle::{Event, Progress, RunLease};
+use crate::lifecycle::{Event, Report, RunLease};
+use crate::senders::Senders;
 use crate::store::Happening;
 
 /// So many signals are stored in one transaction at most.
@@ -22,6 +23,7 @@ pub struct Signals {
     pub broker: Arc<dyn Broker>,
     pub topology: Topology,
     pub journal: Journal,
+    pub senders: Senders,
     pub clock: Arc<dyn Clock>,
     /// How long a run that has started may go without a beat.
     pub lease: Duration,
@@ -54,11 +56,11 @@ impl Signals {
         let lease = RunLease::new(self.clock.now(), self.lease);
         let mut happenings = Vec::with_capacity(batch.len());
         for Delivery { message, .. } in batch {
-            match Signal::read(&message) {
+            match self.senders.read(&message, Signal::read) {
                 Ok(signal) => happenings.push(happening(signal, lease)),
                 Err(reason) => {
                     self.journal.tally.unreadable();
-                    tracing::warn!(%reason, "a signal cannot be read; it is dropped");
+                    tracing::warn!(%reason, "a signal is dropped");
                 }
             }
         }
@@ -74,11 +76,9 @@ impl Signals {
 fn happening(signal: Signal, lease: RunLease) -> Happening {
     let Signal { run, n, worker, at, body } = signal;
     let dispatch = run.dispatch;
-    let event = match body {
-        SignalBody::Started => Event::Started { dispatch, n, worker, at, lease },
-        SignalBody::Progress { percent, message } => {
-            Event::Progressed { dispatch, n, worker, at, lease, progress: Progress { percent, message } }
-        }
+    let event = match Report::of(body) {
+        None => Event::Started { dispatch, n, worker, at, lease },
+        Some(report) => Event::Reported { dispatch, n, worker, at, lease, report },
     };
     Happening { job: run.job, event }
 }

@@ -1,16 +1,20 @@
 //! What the endpoints share.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRef;
 use buzzer_shared::broker::Line;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use tokio::sync::watch;
 
+use crate::auth::Gate;
 use crate::bounds::Bounds;
 use crate::catalog::Catalog;
 use crate::dispatch::Outbox;
+use crate::feeds::Feeds;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
 use crate::parking::Parking;
@@ -18,9 +22,14 @@ use crate::retention::Retention;
 use crate::store::Store;
 use crate::wake::Wake;
 
+/// What each endpoint is given. axum clones it for each request, so it is one pointer.
+#[derive(Debug, Clone)]
+pub struct AppState(Arc<Handles>);
+
 /// Cheap handles only.
 #[derive(Debug, Clone)]
-pub struct AppState {
+pub struct Handles {
+    pub gate: Gate,
     pub store: Arc<dyn Store>,
     pub journal: Journal,
     pub catalog: Catalog,
@@ -28,6 +37,7 @@ pub struct AppState {
     pub outbox: Outbox,
     pub bounds: Bounds,
     pub wake: Wake,
+    pub feeds: Feeds,
     pub line: watch::Receiver<Line>,
     pub parking: Parking,
     pub clock: Arc<dyn Clock>,
@@ -36,4 +46,24 @@ pub struct AppState {
     pub max_body: usize,
     pub retention: Retention,
     pub claim_lease: Duration,
+}
+
+impl From<Handles> for AppState {
+    fn from(handles: Handles) -> Self {
+        Self(Arc::new(handles))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Handles;
+
+    fn deref(&self) -> &Handles {
+        &self.0
+    }
+}
+
+impl FromRef<AppState> for Gate {
+    fn from_ref(state: &AppState) -> Self {
+        state.gate.clone()
+    }
 }

@@ -28,7 +28,7 @@ impl Tally {
         self.0.unknown_job.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A signal or a pulse that nobody can read. It may be lost, so it is not parked.
+    /// A signal or a pulse that nobody can read, or that nobody believes. It may be lost, so it is not parked.
     pub fn unreadable(&self) {
         self.0.unreadable.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,59 +1,101 @@
-//! Tells whoever waits for a job that something happened to it.
+//! Tells whoever waits for a job, or for a tenant's feed, that something happened.
 //!
 //! A wake-up is a hint, the store is the truth: register interest first, read the store second, wait third, and read
 //! the store again. So nothing is missed, whatever happens in between.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use buzzer_shared::id::JobId;
+use buzzer_shared::id::{JobId, Tenant};
 use tokio::sync::watch;
 
-/// Who waits for which job. Cheap to clone.
+/// Who waits for which job, and for which tenant's feed. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Wake(Arc<Mutex<HashMap<JobId, watch::Sender<()>>>>);
+pub struct Wake {
+    jobs: Waiting<JobId>,
+    feeds: Waiting<Tenant>,
+}
 
-/// Interest in one job. Forgotten when dropped.
+/// Who waits for what.
 #[derive(Debug)]
-pub struct Listener {
-    job: JobId,
+struct Waiting<K>(Arc<Mutex<HashMap<K, watch::Sender<()>>>>);
+
+/// Interest in one job, or in one feed. Forgotten when dropped.
+#[derive(Debug)]
+pub struct Listener<K: Eq + Hash> {
+    whom: K,
     woken: watch::Receiver<()>,
-    wake: Wake,
+    waiting: Waiting<K>,
 }
 
 impl Wake {
     /// Registers interest in a job. Wake-ups from now on are heard, also before the first wait.
-    pub fn listen(&self, job: JobId) -> Listener {
-        let woken = self.waiting().entry(job).or_insert_with(|| watch::Sender::new(())).subscribe();
-        Listener { job, woken, wake: self.clone() }
+    pub fn listen(&self, job: JobId) -> Listener<JobId> {
+        self.jobs.listen(job)
+    }
+
+    /// The same for the feed of a tenant.
+    pub fn listen_to_feed(&self, tenant: Tenant) -> Listener<Tenant> {
+        self.feeds.listen(tenant)
     }
 
     /// Wakes those who wait for `job`.
     pub fn changed(&self, job: JobId) {
-        if let Some(sender) = self.waiting().get(&job) {
+        self.jobs.wake(&job);
+    }
+
+    /// Wakes those who wait for the feed of `tenant`.
+    pub fn feed_grew(&self, tenant: &Tenant) {
+        self.feeds.wake(tenant);
+    }
+
+    /// Wakes all who wait: anything may have happened.
+    pub fn everybody(&self) {
+        self.jobs.wake_all();
+        self.feeds.wake_all();
+    }
+}
+
+impl<K: Eq + Hash + Clone> Waiting<K> {
+    fn listen(&self, whom: K) -> Listener<K> {
+        let woken = self.all().entry(whom.clone()).or_insert_with(|| watch::Sender::new(())).subscribe();
+        Listener { whom, woken, waiting: self.clone() }
+    }
+}
+
+impl<K: Eq + Hash> Waiting<K> {
+    fn wake(&self, whom: &K) {
+        if let Some(sender) = self.all().get(whom) {
             sender.send_replace(());
         }
     }
 
-    /// Wakes all who wait: any job may have changed.
-    pub fn everybody(&self) {
-        for sender in self.waiting().values() {
+    fn wake_all(&self) {
+        for sender in self.all().values() {
             sender.send_replace(());
         }
     }
 
     /// The map is whole after every operation, so a panic elsewhere cannot have left it broken.
-    fn waiting(&self) -> MutexGuard<'_, HashMap<JobId, watch::Sender<()>>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<K, watch::Sender<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Listener {
-    /// Which job it listens for.
-    pub fn job(&self) -> JobId {
-        self.job
+impl<K> Clone for Waiting<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
     }
+}
 
+impl<K> Default for Waiting<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Eq + Hash> Listener<K> {
     /// Ends at the next wake-up; at once if there was one since the last call.
     pub async fn woken(&mut self) {
         // The sender lives as long as this listener: it cannot be closed.
@@ -61,12 +103,12 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl<K: Eq + Hash> Drop for Listener<K> {
     fn drop(&mut self) {
-        let mut waiting = self.wake.waiting();
+        let mut waiting = self.waiting.all();
         // This one still counts as a receiver here.
-        if waiting.get(&self.job).is_some_and(|sender| sender.receiver_count() <= 1) {
-            waiting.remove(&self.job);
+        if waiting.get(&self.whom).is_some_and(|sender| sender.receiver_count() <= 1) {
+            waiting.remove(&self.whom);
         }
     }
 }
@@ -93,8 +135,21 @@ mod tests {
         let wake = Wake::default();
         let [mut one, mut other] = [1, 2].map(|at| wake.listen(JobId::new(Time::from_millis(at))));
         wake.everybody();
+        let mut feed = wake.listen_to_feed(Tenant::default());
+        wake.everybody();
         one.woken().await;
         other.woken().await;
+        feed.woken().await;
+    }
+
+    #[tokio::test]
+    async fn a_feed_wakes_those_who_wait_for_it_alone() {
+        let wake = Wake::default();
+        let mut own = wake.listen_to_feed(Tenant::default());
+        let mut other = wake.listen_to_feed("other".parse().unwrap());
+        wake.feed_grew(&Tenant::default());
+        own.woken().await;
+        assert!(other.woken().now_or_never().is_none());
     }
 
     #[test]
@@ -103,8 +158,8 @@ mod tests {
         let job = JobId::new(Time::from_millis(1));
         let (first, second) = (wake.listen(job), wake.listen(job));
         drop(first);
-        assert_eq!(wake.waiting().len(), 1);
+        assert_eq!(wake.jobs.all().len(), 1);
         drop(second);
-        assert!(wake.waiting().is_empty());
+        assert!(wake.jobs.all().is_empty());
     }
 }

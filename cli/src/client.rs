@@ -3,23 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use buzzer_api::auth::{NotAKey, Secret};
+use buzzer_shared::from_file::{FromFile, InvalidFile};
 use buzzer_shared::id::JobId;
 use buzzer_shared::job::State;
 use buzzer_shared::kind::Kind;
 use buzzer_shared::problem::Problem;
-use buzzer_shared::time::Span;
+use buzzer_shared::time::{Span, Time};
+use bytes::Bytes;
 use clap::Args;
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use sse_stream::SseByteStream;
 use url::Url;
 
 use crate::failure::in_words;
 use crate::job::Job;
 
 /// Which server.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ServerConfig {
     /// Where Buzzer answers.
     #[arg(
@@ -32,6 +38,50 @@ pub struct ServerConfig {
         help_heading = "Server"
     )]
     server: Url,
+
+    /// The API key to get in with. Other users of this machine see what stands here, but not `BUZZER_KEY`.
+    #[arg(
+        long,
+        global = true,
+        env = "BUZZER_KEY",
+        hide_env_values = true,
+        value_parser = key,
+        help_heading = "Server"
+    )]
+    key: Option<Secret>,
+
+    /// A file that holds the API key, so that it need not stand in the environment.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "BUZZER_KEY_FILE",
+        conflicts_with = "key",
+        help_heading = "Server"
+    )]
+    key_file: Option<String>,
+}
+
+impl ServerConfig {
+    /// The server, and the key to get in with.
+    ///
+    /// # Errors
+    /// When the key's file holds none.
+    pub fn read(self) -> Result<(Url, Option<Secret>), ClientError> {
+        let server = self.server.clone();
+        Ok((server, self.key()?))
+    }
+
+    /// Reads the file only here: `buzzer keys create >key` is just about to write it.
+    fn key(self) -> Result<Option<Secret>, InvalidFile> {
+        let Some(file) = self.key_file else { return Ok(self.key) };
+        let secret: FromFile<Secret> = file.parse()?;
+        Ok(Some(Secret::clone(&secret)))
+    }
+}
+
+fn key(text: &str) -> Result<Secret, String> {
+    text.parse().map_err(|error: NotAKey| format!("{error}; the idempotency key of a job is --idempotency-key"))
 }
 
 fn server(text: &str) -> Result<Url, String> {
@@ -92,6 +142,47 @@ pub struct ParkedMessage {
     pub body: Option<String>,
 }
 
+/// Something that happened to a job.
+#[derive(Debug, Deserialize)]
+pub struct Event {
+    pub seq: u32,
+    pub at: Time,
+    pub r#type: String,
+    pub data: Option<Box<RawValue>>,
+}
+
+/// Some events of a job, oldest first.
+#[derive(Debug, Deserialize)]
+struct EventPage {
+    items: Vec<Box<RawValue>>,
+}
+
+/// The events of a job as they come.
+pub struct Events {
+    server: Url,
+    stream: SseByteStream<BoxStream<'static, reqwest::Result<Bytes>>>,
+}
+
+impl Events {
+    /// The next event; `None` when the server has no more to say.
+    pub async fn next(&mut self) -> Result<Option<Said<Event>>, ClientError> {
+        while let Some(block) = self.stream.next().await {
+            let block = block.map_err(|error| self.cut(&error))?;
+            // What has no data is no event, but a sign of life.
+            let Some(json) = block.data else { continue };
+            return match serde_json::from_str(&json) {
+                Ok(value) => Ok(Some(Said { value, json: json.into_bytes() })),
+                Err(error) => Err(ClientError::Strange { server: self.server.clone(), reason: error.to_string() }),
+            };
+        }
+        Ok(None)
+    }
+
+    fn cut(&self, error: &sse_stream::Error) -> ClientError {
+        ClientError::Unreachable { server: self.server.clone(), reason: root_cause(error), in_doubt: false }
+    }
+}
+
 /// What the server said, and the JSON it said it in.
 #[derive(Debug)]
 pub struct Said<T> {
@@ -109,15 +200,32 @@ pub enum ClientError {
         /// Whether a job that was handed in may have been accepted all the same.
         in_doubt: bool,
     },
+    /// The file that is to hold the API key does not.
+    #[error("invalid BUZZER_KEY_FILE (--key-file): {0}")]
+    KeyFile(#[from] InvalidFile),
     #[error("{}", in_words(.0))]
     Refused(Box<Problem>),
+    #[error("{server} {}; `buzzer keys create` makes one", want(*.had_key))]
+    NotLetIn {
+        server: Url,
+        /// Whether a key was sent: then it is the wrong one.
+        had_key: bool,
+    },
     /// Somebody answers there, but not Buzzer, or one of another age.
     #[error("{server} does not answer as Buzzer does: {reason}")]
     Strange { server: Url, reason: String },
 }
 
 fn doubt(in_doubt: bool) -> &'static str {
-    if in_doubt { ". It may have been accepted; with --key it is safe to ask again" } else { "" }
+    if in_doubt { ". It may have been accepted; with --idempotency-key it is safe to ask again" } else { "" }
+}
+
+fn want(had_key: bool) -> &'static str {
+    if had_key {
+        "does not know this API key, or it was revoked: set BUZZER_KEY to another"
+    } else {
+        "lets nobody in without an API key: set BUZZER_KEY to one"
+    }
 }
 
 impl ClientError {
@@ -125,20 +233,28 @@ impl ClientError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
+            Self::KeyFile(_) | Self::NotLetIn { .. } => false,
             Self::Refused(problem) => problem.status.is_some_and(|status| status >= 500 || status == 429),
             // A proxy whose server is just being restarted.
             Self::Strange { reason, .. } => reason.starts_with("it answered 5"),
         }
     }
+
+    /// Whether the server has no place left for another stream of events; all else it answers.
+    pub fn is_want_of_streams(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.r#type == "/problems/too-many-streams")
+    }
 }
 
+/// How long a question for news is held.
+const POLL: Duration = Duration::from_secs(20);
 /// The longest a request takes, beside what it is asked to wait.
 const DEADLINE: Duration = Duration::from_secs(15);
 /// The server looks through a queue for it, one message after the other.
 const PARKING_DEADLINE: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long the server is asked to hold an answer.
-const LONG_POLL: Duration = Duration::from_secs(20);
+/// A stream in which nothing comes for so long is cut: the server says each 15 seconds that it is there.
+const SILENCE: Duration = Duration::from_secs(45);
 /// No answer of Buzzer's is larger; one that is would fill the memory here.
 const ANSWER_MAX: usize = 256 * 1024 * 1024;
 
@@ -146,21 +262,26 @@ const ANSWER_MAX: usize = 256 * 1024 * 1024;
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
-    config: ServerConfig,
+    /// For streams, which may take as long as their job.
+    streams: reqwest::Client,
+    server: Url,
+    key: Option<Secret>,
 }
 
 impl Client {
     /// # Errors
-    /// When this machine cannot make HTTP requests at all, for instance for lack of certificates.
+    /// When the key's file holds none, or this machine cannot make HTTP requests at all, for instance for lack of
+    /// certificates.
     pub fn new(config: ServerConfig) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("buzzer/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_DEADLINE)
+        let builder = || {
+            let builder = reqwest::Client::builder().user_agent(concat!("buzzer/", env!("CARGO_PKG_VERSION")));
             // A key must not follow to another host, and a POST must not become a GET.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| unreachable(&config.server, &error, false))?;
-        Ok(Self { http, config })
+            builder.connect_timeout(CONNECT_DEADLINE).redirect(reqwest::redirect::Policy::none())
+        };
+        let made = |error| unreachable(&config.server, &error, false);
+        let (http, streams) = (builder().build(), builder().read_timeout(SILENCE).build());
+        let (http, streams, server) = (http.map_err(made)?, streams.map_err(made)?, config.server.clone());
+        Ok(Self { http, streams, server, key: config.key()? })
     }
 
     /// Hands in a job. Under the same `key`, the same order is answered with the same job.
@@ -177,11 +298,38 @@ impl Client {
         self.send(self.request(Method::GET, &["jobs", &id.to_string()]), DEADLINE).await
     }
 
-    /// The job once anything happened after event `seq`, or as it is after a while.
-    pub async fn job_after(&self, id: JobId, seq: u32) -> Result<Said<Job>, ClientError> {
-        let request = self.request(Method::GET, &["jobs", &id.to_string()]);
-        let request = request.query(&[("wait", LONG_POLL.as_secs()), ("after", seq.into())]);
-        self.send(request, DEADLINE + LONG_POLL).await
+    /// The events of a job after event `seq`, as they come. `None`: that was the last.
+    pub async fn events(&self, id: JobId, seq: u32) -> Result<Option<Events>, ClientError> {
+        let request = self.request(Method::GET, &["jobs", &id.to_string(), "events"]).query(&[("after", seq)]);
+        let request = request.header("accept", "text/event-stream").build();
+        let request = request.map_err(|error| self.unreachable(&error, false))?;
+        let response = self.streams.execute(request).await.map_err(|error| self.unreachable(&error, false))?;
+        let status = response.status();
+        if !status.is_success() {
+            let problem = read(response).await.map_err(|error| self.unreachable(&error, false))?;
+            return Err(self.refusal(status, &problem));
+        }
+        if status == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        let stream = SseByteStream::new(response.bytes_stream().boxed());
+        Ok(Some(Events { server: self.server.clone(), stream }))
+    }
+
+    /// The events of a job after event `seq`, as soon as there are any, or none after a while. For who gets no stream.
+    pub async fn news(&self, id: JobId, seq: u32) -> Result<Vec<Said<Event>>, ClientError> {
+        let id = id.to_string();
+        let wait = POLL.as_secs().to_string();
+        let waiting = self.request(Method::GET, &["jobs", &id]).query(&[("wait", wait), ("after", seq.to_string())]);
+        let _as_it_is: Said<Job> = self.send(waiting, DEADLINE + POLL).await?;
+        let request = self.request(Method::GET, &["jobs", &id, "events"]).query(&[("after", seq)]);
+        let page: Said<EventPage> = self.send(request.header("accept", "application/json"), DEADLINE).await?;
+        let read = |json: Box<RawValue>| match serde_json::from_str(json.get()) {
+            // One line, as in a stream: within JSON, a line break can only be white space.
+            Ok(value) => Ok(Said { value, json: json.get().replace(['\n', '\r'], " ").into_bytes() }),
+            Err(error) => Err(self.strange(error.to_string())),
+        };
+        page.value.items.into_iter().map(read).collect()
     }
 
     /// Asks a job to stop.
@@ -225,11 +373,15 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        self.http.request(method, self.url(path))
+        let request = self.http.request(method, self.url(path));
+        match &self.key {
+            Some(key) => request.bearer_auth(key.reveal()),
+            None => request,
+        }
     }
 
     fn url(&self, path: &[&str]) -> Url {
-        let mut url = self.config.server.clone();
+        let mut url = self.server.clone();
         // Only a URL without a host has no segments, and `server` takes none of those.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
@@ -262,18 +414,25 @@ impl Client {
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        match serde_json::from_slice::<Problem>(body) {
-            Ok(problem) => ClientError::Refused(Box::new(Problem { status: Some(status.as_u16()), ..problem })),
-            Err(_) => self.strange(format!("it answered {status}")),
-        }
+        refusal(&self.server, self.key.is_some(), status, body)
     }
 
     fn strange(&self, reason: String) -> ClientError {
-        ClientError::Strange { server: self.config.server.clone(), reason }
+        ClientError::Strange { server: self.server.clone(), reason }
     }
 
     fn unreachable(&self, error: &reqwest::Error, hands_in: bool) -> ClientError {
-        unreachable(&self.config.server, error, hands_in)
+        unreachable(&self.server, error, hands_in)
+    }
+}
+
+/// What an answer says that is no success.
+pub fn refusal(server: &Url, had_key: bool, status: StatusCode, body: &[u8]) -> ClientError {
+    let server = server.clone();
+    match serde_json::from_slice::<Problem>(body) {
+        Ok(_) if status == StatusCode::UNAUTHORIZED => ClientError::NotLetIn { server, had_key },
+        Ok(problem) => ClientError::Refused(Box::new(Problem { status: Some(status.as_u16()), ..problem })),
+        Err(_) => ClientError::Strange { server, reason: format!("it answered {status}") },
     }
 }
 
@@ -295,7 +454,7 @@ fn unreachable(server: &Url, error: &reqwest::Error, hands_in: bool) -> ClientEr
 }
 
 /// The innermost error is the one that says something: `Connection refused`, not `error sending request`.
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;
@@ -310,7 +469,7 @@ mod tests {
     fn client(server: &str) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let server = super::server(server).unwrap();
-        Client::new(ServerConfig { server }).unwrap()
+        Client::new(ServerConfig { server, key: None, key_file: None }).unwrap()
     }
 
     #[test]
@@ -335,6 +494,42 @@ mod tests {
         let order = Order { priority: Some(9), delay: Some(Span::from_secs(90)), tags, ..order };
         let json = r#"{"input":{ "n": 1.500 },"priority":9,"delay":"1m 30s","tags":{"a":"b"}}"#;
         assert_eq!(serde_json::to_string(&order).unwrap(), json);
+    }
+
+    #[test]
+    fn the_file_of_a_key_is_read_by_who_talks_to_a_server() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let name = file.path().to_str().unwrap();
+        let config =
+            || ServerConfig { server: server("http://a").unwrap(), key: None, key_file: Some(name.parse().unwrap()) };
+        let refused = config().key().unwrap_err().to_string();
+        assert!(refused.contains(name) && refused.contains("is empty"), "{refused}");
+        let key = Secret::random().unwrap();
+        std::fs::write(file.path(), key.reveal()).unwrap();
+        assert_eq!(config().key().unwrap(), Some(key));
+    }
+
+    #[test]
+    fn a_key_is_sent_and_not_printed() {
+        let key = Secret::random().unwrap();
+        let client = client("http://a");
+        let client = Client { key: Some(key.clone()), ..client };
+        let request = client.request(Method::GET, &["jobs"]).build().unwrap();
+        assert_eq!(request.headers()["authorization"], format!("Bearer {}", key.reveal()));
+        assert!(!format!("{client:?} {request:?}").contains(key.reveal()));
+    }
+
+    #[test]
+    fn a_text_that_is_no_key_is_refused_and_not_repeated() {
+        let refused = key("order-4711").unwrap_err();
+        assert!(refused.contains("--idempotency-key") && !refused.contains("4711"), "{refused}");
+    }
+
+    #[test]
+    fn who_is_not_let_in_is_told_where_the_key_goes() {
+        let error = client("http://a").refusal(StatusCode::UNAUTHORIZED, br#"{"type":"t"}"#);
+        assert!(error.to_string().contains("set BUZZER_KEY"), "{error}");
+        assert!(!error.is_passing());
     }
 
     #[test]

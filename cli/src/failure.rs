@@ -1,7 +1,12 @@
 use std::fmt::Write;
 
+use buzzer_api::app::StartError;
+use buzzer_api::auth::NoRandomness;
+use buzzer_api::store::StoreError;
+use buzzer_prove::error::ProveError;
 use buzzer_shared::job::State;
 use buzzer_shared::problem::Problem;
+use buzzer_shared::time::Span;
 
 use crate::client::ClientError;
 use crate::job::Job;
@@ -18,8 +23,36 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// So many checks of `buzzer doctor` failed.
+    #[error("not well: {0} of the checks failed")]
+    Unwell(usize),
+    /// A bench saw nothing move for too long.
+    #[error("{missing} jobs were not done, and nothing moved for {patience}; --patience waits longer")]
+    Missing { missing: u64, patience: Span },
+    /// So many jobs of a bench ended otherwise than succeeded.
+    #[error("{0} jobs did not succeed; `buzzer list --state failed` shows them")]
+    NotSucceeded(u64),
+    /// A process that a bench is to watch cannot be seen.
+    #[error("cannot watch {name}: {reason}")]
+    Unwatched { name: String, reason: String },
+    /// RabbitMQ's own speed cannot be measured.
+    #[error("--compare-raw: {0}")]
+    Baseline(String),
+    /// So many things were not as promised.
+    #[error("broken: {0} things are not as promised")]
+    Broken(usize),
+    /// A campaign could not be run to its end.
+    #[error(transparent)]
+    Prove(#[from] ProveError),
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] StartError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Randomness(#[from] NoRandomness),
     /// Buzzer itself could not start, or broke down.
-    #[error("{0:#}")]
+    #[error("{0}")]
     Up(#[from] anyhow::Error),
     /// The command's own output could not be written.
     #[error("cannot write: {0}")]
@@ -27,12 +60,16 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 1: the job has no output. 2: the command was wrong or refused. 3: the server cannot be reached.
+    /// 1: the job has no output. 2: the command was wrong or refused. 3: the server or the store cannot be reached.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoOutput(_) | Self::Up(_) => 1,
-            Self::Usage(_) | Self::Output(_) | Self::Client(ClientError::Refused(_)) => 2,
+            Self::NoOutput(_) | Self::Missing { .. } | Self::NotSucceeded(_) => 1,
+            Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken(_) => 1,
+            Self::Usage(_) | Self::Output(_) | Self::Unwatched { .. } => 2,
+            Self::Client(ClientError::KeyFile(_) | ClientError::Refused(_) | ClientError::NotLetIn { .. }) => 2,
             Self::Client(ClientError::Unreachable { .. } | ClientError::Strange { .. }) => 3,
+            Self::Prove(ProveError::NoFault(_)) => 2,
+            Self::Prove(_) | Self::Open(_) | Self::Store(_) | Self::Baseline(_) => 3,
         }
     }
 }

@@ -1,47 +1,122 @@
-//! Waits for the end of a job, and shows on a terminal how far it is.
+//! Follows a job by its events to its end, whatever cuts them off, and shows on a terminal how far it is.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use buzzer_shared::id::JobId;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::Span;
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::Instant;
 
-use crate::client::{Client, ClientError, Said};
+use crate::client::{Client, ClientError, Event, Events, Said};
 use crate::job::Job;
 
 /// How often a server that is away is asked again: for about a minute in all.
 const PATIENCE: RetryPolicy =
     RetryPolicy { max_attempts: 15, backoff: Span::from_millis(500), max_backoff: Span::from_secs(5) };
-/// A server that is about to stop answers a long poll at once; it is not asked more often than this.
-const POLL_AT_MOST_EVERY: Duration = Duration::from_millis(500);
+
+/// The events of a job, each once and in their order. A stream that is cut goes on where it was.
+pub struct Following<'a> {
+    client: &'a Client,
+    id: JobId,
+    /// The number of the last event.
+    seq: u32,
+    source: Option<Source>,
+    /// In a row.
+    failures: u32,
+}
+
+/// Where events come from.
+enum Source {
+    Stream(Box<Events>),
+    /// What there was to read, where the server has no place left for a stream.
+    Page(VecDeque<Said<Event>>),
+}
+
+impl<'a> Following<'a> {
+    /// What happens to a job after event `seq`.
+    pub fn new(client: &'a Client, id: JobId, seq: u32) -> Self {
+        Self { client, id, seq, source: None, failures: 0 }
+    }
+
+    /// The next event; `None` behind the last. `say` is told when the server is away, and tried again.
+    pub async fn next(&mut self, say: impl Fn(&str)) -> Result<Option<Said<Event>>, ClientError> {
+        loop {
+            let error = match self.step().await {
+                Ok(Step::Event(event)) => {
+                    (self.seq, self.failures) = (event.value.seq, 0);
+                    return Ok(Some(event));
+                }
+                Ok(Step::Over) => return Ok(None),
+                // It stops, somebody in between has had enough, or all that there was has been read. Nobody need know.
+                Ok(Step::Cut) => None,
+                Err(error) => Some(error),
+            };
+            self.source = None;
+            match error {
+                Some(error) => {
+                    self.failures += 1;
+                    let Some(pause) = pause(&error, self.failures) else { return Err(error) };
+                    say(&format!("{error}. Trying again in {}.", Span::from(pause)));
+                    tokio::time::sleep(pause).await;
+                }
+                None => tokio::time::sleep(PATIENCE.backoff.as_duration()).await,
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<Step, ClientError> {
+        if self.source.is_none() {
+            self.source = self.open().await?;
+            // The server is there, however often somebody in between cuts off a job that is quiet.
+            self.failures = 0;
+        }
+        let next = match &mut self.source {
+            Some(Source::Stream(events)) => events.next().await?,
+            Some(Source::Page(events)) => events.pop_front(),
+            None => return Ok(Step::Over),
+        };
+        Ok(next.map_or(Step::Cut, Step::Event))
+    }
+
+    async fn open(&self) -> Result<Option<Source>, ClientError> {
+        match self.client.events(self.id, self.seq).await {
+            Err(error) if error.is_want_of_streams() => {
+                Ok(Some(Source::Page(self.client.news(self.id, self.seq).await?.into())))
+            }
+            opened => Ok(opened?.map(|events| Source::Stream(Box::new(events)))),
+        }
+    }
+}
+
+/// What came of looking for the next event.
+enum Step {
+    Event(Said<Event>),
+    /// The stream, or the page, has ended before its job.
+    Cut,
+    /// There is none after the last one.
+    Over,
+}
 
 /// The job once it is done. A server that is away for a while, to be restarted, is waited for.
 pub async fn until_done(client: &Client, mut job: Said<Job>) -> Result<Said<Job>, ClientError> {
     let display = Display::new();
-    let mut failures = 0;
+    let id = job.value.id;
+    let mut following = Following::new(client, id, job.value.seq);
     while !job.value.done {
         display.show(&job.value);
-        let asked = Instant::now();
-        match client.job_after(job.value.id, job.value.seq).await {
-            Ok(newer) => {
-                failures = 0;
-                let nothing_new = newer.value.seq <= job.value.seq && !newer.value.done;
-                job = newer;
-                if nothing_new {
-                    tokio::time::sleep_until(asked + POLL_AT_MOST_EVERY).await;
-                }
-            }
-            Err(error) => {
-                failures += 1;
-                let Some(pause) = pause(&error, failures) else {
-                    display.say(&format!("Still waiting for it: buzzer get {} --wait", job.value.id));
-                    return Err(error);
-                };
-                display.say(&format!("{error}. Trying again in {}.", Span::from(pause)));
-                tokio::time::sleep(pause).await;
-            }
+        let next = following.next(|text| display.say(text)).await;
+        let event = next.inspect_err(|_| display.say(&format!("Still waiting for it: buzzer get {id} --wait")))?;
+        match event.map(|event| event.value) {
+            Some(event) if !event.is_turn() => job.value.take_in(&event),
+            Some(event) => match event.ended() {
+                // An event is one line; the job itself has its output as the handler made it.
+                Some(ended) => job = client.job(id).await.unwrap_or(ended),
+                // What it waits for now, only the job itself says. Not to know it is no harm.
+                None => job = client.job(id).await.unwrap_or(job),
+            },
+            None => job = client.job(id).await?,
         }
     }
     Ok(job)

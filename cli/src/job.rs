@@ -11,6 +11,7 @@ use buzzer_shared::time::Time;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::client::{Event, Said};
 use crate::failure::in_words;
 use crate::output::plain;
 
@@ -58,7 +59,34 @@ pub struct Waiting {
     pub position: Option<u32>,
 }
 
+impl Event {
+    /// The job, if this is its last event.
+    pub fn ended(&self) -> Option<Said<Job>> {
+        let json = self.data.as_ref().filter(|_| self.ends())?.get();
+        Some(Said { value: serde_json::from_str(json).ok()?, json: json.as_bytes().to_vec() })
+    }
+
+    fn ends(&self) -> bool {
+        matches!(self.r#type.as_str(), "job.succeeded" | "job.failed" | "job.canceled" | "job.expired")
+    }
+
+    /// Whether it is more than something that a handler tells.
+    pub fn is_turn(&self) -> bool {
+        !matches!(self.r#type.as_str(), "job.progress" | "job.log" | "job.output" | "job.truncated")
+    }
+}
+
 impl Job {
+    /// The same after an event that changes at most its progress.
+    pub fn take_in(&mut self, event: &Event) {
+        self.seq = event.seq;
+        if event.r#type == "job.progress"
+            && let Some(data) = &event.data
+        {
+            self.progress = serde_json::from_str(data.get()).ok();
+        }
+    }
+
     /// The output, byte for byte as the handler made it. `None` unless the job has succeeded.
     pub fn output(&self) -> Option<&str> {
         // An output of `null` is an output.

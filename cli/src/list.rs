@@ -1,7 +1,6 @@
 use buzzer_shared::job::State;
 use buzzer_shared::kind::Kind;
 use clap::Args;
-use comfy_table::{Table, presets};
 
 use crate::client::{Client, Filter, Jobs};
 use crate::failure::Failure;
@@ -59,11 +58,9 @@ impl List {
 }
 
 fn table(jobs: &[Job]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["ID", "KIND", "STATE", "ATTEMPT", "CREATED", "TAGS", "NEWS"]);
-    for job in jobs {
+    let rows = jobs.iter().map(|job| {
         let tags: Vec<_> = job.tags.iter().map(|(name, value)| plain(&format!("{name}={value}"))).collect();
-        table.add_row([
+        [
             job.id.to_string(),
             job.kind.to_string(),
             job.state.to_string(),
@@ -71,13 +68,9 @@ fn table(jobs: &[Job]) -> String {
             job.created_at.to_string(),
             tags.join(","),
             job.news(),
-        ]);
-    }
-    if let Some(first) = table.column_mut(0) {
-        // So that `cut -d' ' -f1` gives the ids.
-        first.set_padding((0, 1));
-    }
-    table.trim_fmt()
+        ]
+    });
+    output::table(["ID", "KIND", "STATE", "ATTEMPT", "CREATED", "TAGS", "NEWS"], rows)
 }
 
 #[cfg(test)]

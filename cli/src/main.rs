@@ -1,22 +1,29 @@
-//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`parked`]); all of
-//! them talk through [`client`], know
-//! a job as [`job`] has it, wait for one by [`follow`], and end as [`failure`] says.
+//! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`watch`],
+//! [`parked`]); these talk through [`client`], know a job as [`job`] has it, and follow one by [`follow`]. [`keys`]
+//! works on the store itself, [`doctor`] looks whether all can run, [`mod@bench`] measures how fast, with a client of
+//! its own, [`prove`] checks what is promised, and [`up`] runs it. All end as [`failure`] says.
 
+mod bench;
 mod cancel;
 mod client;
+mod doctor;
 mod failure;
 mod follow;
 mod get;
 mod job;
+mod keys;
 mod list;
 mod output;
 mod parked;
+mod prove;
 mod retry;
 mod submit;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
+use buzzer_shared::command_line;
 use clap::{Parser, Subcommand};
 
 use crate::client::{Client, ServerConfig};
@@ -27,8 +34,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Buzzer: hand in slow work over HTTP, learn the result when it is ready.
 ///
-/// Exit codes: 0 when all went well, 1 when a job that was waited for ended otherwise than succeeded, 2 when the command cannot be
-/// understood or the server refused it, 3 when the server cannot be reached.
+/// Exit codes: 0 when all went well, 1 when a job that was waited for ended otherwise than succeeded or not at all, 2
+/// when the command cannot be understood or the server refused it, 3 when the server or the store cannot be reached.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
 struct Cli {
@@ -45,7 +52,14 @@ enum Command {
     List(list::List),
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
+    Watch(watch::Watch),
+    Bench(Box<bench::Bench>),
+    #[command(hide = true)]
+    TwoHops(bench::TwoHops),
     Parked(parked::Parked),
+    Doctor(Box<doctor::Doctor>),
+    Prove(Box<prove::Prove>),
+    Keys(keys::Keys),
     Up(Box<up::Up>),
 }
 
@@ -53,7 +67,7 @@ enum Command {
 async fn main() -> ExitCode {
     // Must come before anything that speaks TLS. The only error is that it was done already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match run(Cli::parse()).await {
+    match run(command_line::read()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("buzzer: {failure}");
@@ -63,14 +77,22 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<(), Failure> {
-    let client = Client::new(cli.server)?;
-    match cli.command {
-        Command::Submit(submit) => submit.run(&client).await,
-        Command::Get(get) => get.run(&client).await,
-        Command::List(list) => list.run(&client).await,
-        Command::Cancel(cancel) => cancel.run(&client).await,
-        Command::Retry(retry) => retry.run(&client).await,
-        Command::Parked(parked) => parked.run(&client).await,
+    let Cli { server, command } = cli;
+    // Only who talks to a server needs the key.
+    let client = || Client::new(server.clone());
+    match command {
+        Command::Submit(submit) => submit.run(&client()?).await,
+        Command::Get(get) => get.run(&client()?).await,
+        Command::List(list) => list.run(&client()?).await,
+        Command::Cancel(cancel) => cancel.run(&client()?).await,
+        Command::Retry(retry) => retry.run(&client()?).await,
+        Command::Watch(watch) => watch.run(&client()?).await,
+        Command::Bench(bench) => bench.run(server).await,
+        Command::TwoHops(two_hops) => two_hops.run().await,
+        Command::Parked(parked) => parked.run(&client()?).await,
+        Command::Doctor(doctor) => doctor.run().await,
+        Command::Prove(prove) => prove.run().await,
+        Command::Keys(keys) => keys.run().await,
         Command::Up(up) => Ok(up.run().await?),
     }
 }
@@ -84,6 +106,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_binary_says_who_is_let_in_unless_told() {
+        let up = Cli::command().find_subcommand_mut("up").unwrap().render_long_help().to_string();
+        let auth = up.split("--auth <").nth(1).unwrap().split("--").next().unwrap();
+        assert!(auth.contains("[default: off]"), "{auth}");
     }
 
     #[test]

@@ -1,5 +1,4 @@
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 
 use crate::client::{Client, ClientError, ParkedMessage};
 use crate::failure::{Failure, in_words};
@@ -164,12 +163,10 @@ impl Which {
 }
 
 fn table(messages: &[ParkedMessage]) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(["ID", "FROM", "TYPE", "MESSAGE", "BYTES", "REASON", "BODY"]);
-    for message in messages {
+    let rows = messages.iter().map(|message| {
         let text = |text: &Option<String>| plain(text.as_deref().unwrap_or("-"));
         let body: String = text(&message.body).chars().take(GLIMPSE).collect();
-        table.add_row([
+        [
             message.id.clone(),
             text(&message.from),
             plain(&message.r#type),
@@ -177,13 +174,9 @@ fn table(messages: &[ParkedMessage]) -> String {
             message.size.to_string(),
             text(&message.reason),
             body,
-        ]);
-    }
-    if let Some(first) = table.column_mut(0) {
-        // So that `cut -d' ' -f1` gives the ids.
-        first.set_padding((0, 1));
-    }
-    table.trim_fmt()
+        ]
+    });
+    output::table(["ID", "FROM", "TYPE", "MESSAGE", "BYTES", "REASON", "BODY"], rows)
 }
 
 #[cfg(test)]

@@ -18,9 +18,9 @@ pub struct Retry {
     #[arg(long, short)]
     wait: bool,
 
-    /// The idempotency key: asking again under the same key gives the same new job, and no second one.
-    #[arg(long, short)]
-    key: Option<String>,
+    /// A text of your own: asking again under the same key gives the same new job, and no second one.
+    #[arg(long, value_name = "TEXT")]
+    idempotency_key: Option<String>,
 
     /// Print the whole job as JSON.
     #[arg(long)]
@@ -29,7 +29,7 @@ pub struct Retry {
 
 impl Retry {
     pub async fn run(self, client: &Client) -> Result<(), Failure> {
-        let job = client.retry(self.id, self.key.as_deref()).await?;
+        let job = client.retry(self.id, self.idempotency_key.as_deref()).await?;
         if self.wait {
             return submit::print_end(follow::until_done(client, job).await?, self.json);
         }

@@ -16,7 +16,7 @@ const EXAMPLES: &str = "\
 Examples:
   buzzer submit echo --input '{\"hello\": \"world\"}' --wait
   buzzer submit echo --input @request.json --priority 9 --tag customer=7
-  generate | buzzer submit echo --input - --key order-4711";
+  generate | buzzer submit echo --input - --idempotency-key order-4711";
 
 /// Hand in a job.
 ///
@@ -44,9 +44,9 @@ pub struct Submit {
     #[arg(long, short, value_name = "LENGTH")]
     delay: Option<Span>,
 
-    /// The idempotency key: handing in the same under the same key again gives the same job, and no second one.
-    #[arg(long, short)]
-    key: Option<String>,
+    /// A text of your own: handing in the same under the same key again gives the same job, and no second one.
+    #[arg(long, value_name = "TEXT")]
+    idempotency_key: Option<String>,
 
     /// A name and value of your own, to find the job by. May be repeated.
     #[arg(long, short, value_name = "NAME=VALUE")]
@@ -59,10 +59,10 @@ pub struct Submit {
 
 impl Submit {
     pub async fn run(self, client: &Client) -> Result<(), Failure> {
-        let Self { kind, input, wait, priority, delay, key, tag, json } = self;
+        let Self { kind, input, wait, priority, delay, idempotency_key, tag, json } = self;
         let tags: BTreeMap<_, _> = tag.into_iter().map(|Tag { name, value }| (name, value)).collect();
         let order = Order { input: input.read()?, priority, delay, tags };
-        let job = client.submit(&kind, &order, key.as_deref()).await?;
+        let job = client.submit(&kind, &order, idempotency_key.as_deref()).await?;
         if wait {
             let job = follow::until_done(client, job).await?;
             return print_end(job, json);

@@ -6,6 +6,7 @@ use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::config::{BrokerAddress, LogConfig, prefix};
+use buzzer_shared::from_file::FromFile;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use buzzer_shared::time::{Clock, Span, SystemClock};
@@ -15,7 +16,10 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 
 /// The API and a worker in this one process: nothing to install, to try Buzzer out or for a small site.
+///
+/// Everybody is let in (`--auth off`), which is why it listens on a loopback address unless told otherwise.
 #[derive(Debug, Args)]
+#[command(mut_arg("auth", |auth| auth.default_value("off")))]
 pub struct Up {
     #[command(flatten)]
     api: ApiConfig,
@@ -23,6 +27,10 @@ pub struct Up {
     /// RabbitMQ's address, or `embedded` for a broker inside this process.
     #[arg(long, env = "BUZZER_BROKER", hide_env_values = true, default_value = "embedded")]
     broker: BrokerAddress,
+
+    /// A file that holds RabbitMQ's address, so that its password need not stand in the environment.
+    #[arg(long, env = "BUZZER_BROKER_FILE", value_name = "FILE", conflicts_with = "broker")]
+    broker_file: Option<FromFile<BrokerAddress>>,
 
     /// What the names of all exchanges and queues on RabbitMQ begin with.
     #[arg(long, env = "BUZZER_PREFIX", default_value = "buzzer", value_parser = prefix)]
@@ -76,7 +84,7 @@ impl Up {
     }
 
     fn line(&self, clock: Arc<dyn Clock>) -> BrokerLine {
-        let (broker, durable): (Arc<dyn Broker>, bool) = match &self.broker {
+        let (broker, durable): (Arc<dyn Broker>, bool) = match self.broker_file.as_deref().unwrap_or(&self.broker) {
             BrokerAddress::Embedded => (Arc::new(EmbeddedBroker::new(clock)), false),
             BrokerAddress::Amqp(url) => (AmqpBroker::connect(url.clone(), "buzzer"), true),
         };

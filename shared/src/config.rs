@@ -1,9 +1,12 @@
 //! Settings that the API and the workers share: flags or environment, the same names everywhere.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
+use crate::broker::amqp;
+use crate::from_file::FromFile;
 use crate::topology::Topology;
 
 /// Where the broker is.
@@ -16,7 +19,11 @@ pub struct BrokerConfig {
         hide_env_values = true,
         default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
     )]
-    pub broker: BrokerAddress,
+    broker: BrokerAddress,
+
+    /// A file that holds RabbitMQ's address, so that its password need not stand in the environment.
+    #[arg(long, env = "BUZZER_BROKER_FILE", value_name = "FILE", conflicts_with = "broker")]
+    broker_file: Option<FromFile<BrokerAddress>>,
 
     /// What the names of all exchanges and queues begin with.
     #[arg(long, env = "BUZZER_PREFIX", default_value = "buzzer", value_parser = prefix)]
@@ -24,6 +31,11 @@ pub struct BrokerConfig {
 }
 
 impl BrokerConfig {
+    /// The broker that is named, here or in a file.
+    pub fn address(&self) -> &BrokerAddress {
+        self.broker_file.as_deref().unwrap_or(&self.broker)
+    }
+
     pub fn topology(&self) -> Topology {
         Topology::new(&self.prefix)
     }
@@ -69,7 +81,7 @@ impl FromStr for BrokerAddress {
         }
         let url = url::Url::parse(text).map_err(|_| InvalidBroker)?;
         match (url.scheme(), url.host_str()) {
-            ("amqp" | "amqps", Some(_)) => Ok(Self::Amqp(url)),
+            ("amqp" | "amqps", Some(_)) if amqp::is_readable(&url) => Ok(Self::Amqp(url)),
             _ => Err(InvalidBroker),
         }
     }
@@ -84,7 +96,7 @@ pub struct InvalidBroker;
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// What is logged: a level, or a filter like `info,buzzer_api=debug`.
-    #[arg(long, env = "BUZZER_LOG", default_value = "info,lapin=off")]
+    #[arg(long, env = "BUZZER_LOG", default_value = "info,lapin=off", value_parser = filter)]
     pub log: String,
 
     /// How a line of the log looks.
@@ -126,6 +138,19 @@ impl FromStr for ByteSize {
 #[error("{0:?} is not a size, like 1MiB, 512KiB or 100000")]
 pub struct InvalidByteSize(String);
 
+fn filter(text: &str) -> Result<String, String> {
+    let read = tracing_subscriber::EnvFilter::builder().parse(text);
+    read.map(|_| text.into()).map_err(|_| "expected a level, like info, or a filter, like info,buzzer_api=debug".into())
+}
+
+/// Reads an address to listen on.
+///
+/// # Errors
+/// A text that is none; the error shows one.
+pub fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "expected an address and a port, like 127.0.0.1:8080".into())
+}
+
 /// Reads a prefix: 1 to 50 characters that names on RabbitMQ may have.
 ///
 /// # Errors
@@ -146,7 +171,9 @@ mod tests {
     #[test]
     fn a_broker_is_embedded_or_amqp() {
         assert_eq!("embedded".parse::<BrokerAddress>().unwrap(), BrokerAddress::Embedded);
-        assert!("http://localhost".parse::<BrokerAddress>().is_err());
+        for not_one in ["http://localhost", "amqp://", "amqp://mq/%2f?heartbeat=often"] {
+            assert!(not_one.parse::<BrokerAddress>().is_err(), "{not_one}");
+        }
         let address: BrokerAddress = "amqp://api:s3cret@mq:5673/%2f".parse().unwrap();
         assert_eq!(format!("{address:?}"), "amqp://mq:5673/%2f");
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -134,12 +135,14 @@ impl FromStr for WorkerId {
     }
 }
 
-/// Whose a job is. Without keys there is one tenant: [`Tenant::default`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Tenant(String);
+/// Whose a job is: `[a-z0-9][a-z0-9_-]{0,62}`. Who has no key, or one for which nothing else was said, is
+/// [`Tenant::default`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tenant(Arc<str>);
 
 impl Tenant {
+    pub const MAX_LEN: usize = 63;
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -151,9 +154,22 @@ impl Default for Tenant {
     }
 }
 
-impl From<String> for Tenant {
-    fn from(name: String) -> Self {
-        Self(name)
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Tenant {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let valid = (1..=Self::MAX_LEN).contains(&text.len())
+            && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-'))
+            && !text.starts_with(['_', '-']);
+        let expected =
+            "the name of a tenant: 1 to 63 characters of a-z, 0-9, `_` and `-`, the first a letter or a digit";
+        if valid { Ok(Self(text.into())) } else { Err(InvalidId { text: text.into(), expected }) }
     }
 }
 
@@ -186,6 +202,17 @@ mod tests {
         let now = Time::from_millis(1_795_000_000_123);
         let ids: Vec<_> = (0..1000).map(|_| JobId::new(now)).collect();
         assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn a_tenant_is_a_short_plain_word() {
+        for good in ["default", "7", "a-b_c", &"x".repeat(63)] {
+            assert_eq!(good.parse::<Tenant>().unwrap().as_str(), good);
+        }
+        for bad in ["", "-a", "_a", "A", "a.b", "a b", "ä", "a\n", &"x".repeat(64)] {
+            assert!(bad.parse::<Tenant>().is_err(), "{bad:?}");
+        }
+        assert_eq!("default".parse(), Ok(Tenant::default()));
     }
 
     #[test]

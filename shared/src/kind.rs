@@ -123,6 +123,22 @@ pub enum DeliveryMode {
 const LONG: Duration = Duration::from_secs(600);
 
 impl KindSpec {
+    /// A kind that takes and gives any JSON, with one slot and five minutes for a run.
+    pub fn any(name: Kind) -> Self {
+        Self {
+            title: name.to_string(),
+            name,
+            description: String::new(),
+            input_schema: true.into(),
+            output_schema: true.into(),
+            example: None,
+            retry: RetryPolicy::default(),
+            timeout: Span::from_secs(300),
+            slots: 1,
+            delivery: DeliveryMode::default(),
+        }
+    }
+
     /// Its retry policy, or the one that a job asks for instead; but what must not run twice has one attempt.
     pub fn retry_policy(&self, asked: Option<RetryPolicy>) -> RetryPolicy {
         match self.delivery {

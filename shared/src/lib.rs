@@ -2,7 +2,7 @@
 //!
 //! In reading order: the words ([`id`], [`kind`], [`job`], [`time`], [`retry`], [`problem`]), what is said with them
 //! ([`message`]), where it travels ([`topology`]), how it gets there ([`broker`]), and what every process of ours
-//! does the same way ([`config`], [`telemetry`], [`shutdown`]).
+//! does the same way ([`config`], [`from_file`], [`command_line`], [`telemetry`], [`shutdown`], [`health`]). [`bite`] is for tests of the tests.
 
 pub mod id;
 pub mod job;
@@ -16,6 +16,11 @@ pub mod topology;
 
 pub mod broker;
 
+pub mod bite;
+
+pub mod command_line;
 pub mod config;
+pub mod from_file;
+pub mod health;
 pub mod shutdown;
 pub mod telemetry;

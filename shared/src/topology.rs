@@ -234,6 +234,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn p1_what_must_not_be_lost_lies_in_quorum_queues() {
+        let topology = Topology::new("b");
+        let kind: Kind = "http.request".parse().unwrap();
+        let declared = [topology.fixed(), topology.requests(&kind)].concat();
+        let mut kept: Vec<_> = declared
+            .iter()
+            .filter_map(|declaration| match declaration {
+                Declaration::Queue(queue) if queue.r#type == QueueType::Quorum => Some(&*queue.name),
+                _ => None,
+            })
+            .collect();
+        kept.sort_unstable();
+        assert_eq!(kept, ["b.parking.v1", "b.replies.v1", "b.requests.http.request.v1"]);
+        // Otherwise RabbitMQ would confirm what no queue has taken.
+        for route in [topology.request(&kind), topology.outcome(), topology.parking()] {
+            assert!(route.mandatory, "{route:?}");
+        }
+    }
+
+    #[test]
     fn each_queue_but_the_last_resorts_has_a_way_to_it() {
         let topology = Topology::new("b");
         let kind: Kind = "http.request".parse().unwrap();

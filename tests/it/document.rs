@@ -64,6 +64,26 @@ async fn every_operation_has_an_id_of_its_own_its_parameters_and_a_problem() {
 }
 
 #[tokio::test]
+async fn who_is_let_in_is_in_the_document() {
+    let document = document(&buzzer().await).await;
+    let scheme = &document["components"]["securitySchemes"]["key"];
+    assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
+    for (path, method, operation) in operations(&document) {
+        let at = format!("{method} {path}");
+        let for_operators = ["/v1/parked", "/v1/workers", "/v1/stats"].iter().any(|begin| path.starts_with(begin));
+        let scopes = if for_operators { json!(["operator"]) } else { json!([]) };
+        let guarded = path.starts_with("/v1/");
+        assert_eq!(operation["security"], if guarded { json!([{ "key": scopes }]) } else { Value::Null }, "{at}");
+        for (status, there) in [("401", guarded), ("403", for_operators)] {
+            let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(problem == "#/components/schemas/Problem", there, "{at}: {status}");
+        }
+        let challenge = &operation["responses"]["401"]["headers"]["WWW-Authenticate"];
+        assert_eq!(challenge.is_object(), guarded, "{at}");
+    }
+}
+
+#[tokio::test]
 async fn headers_are_in_the_document() {
     let document = document(&buzzer().await).await;
     let submit = &document["paths"]["/v1/jobs/echo"]["post"];
@@ -76,6 +96,23 @@ async fn headers_are_in_the_document() {
         }
     }
     assert!(look["responses"]["304"]["headers"]["ETag"].is_object());
+}
+
+#[tokio::test]
+async fn streams_are_in_the_document() {
+    let document = document(&buzzer().await).await;
+    for (path, method) in [("/v1/jobs/echo", "post"), ("/v1/jobs/{job}/events", "get"), ("/v1/events", "get")] {
+        let content = &document["paths"][path][method]["responses"]["200"]["content"];
+        let stream = &content["text/event-stream"]["schema"];
+        assert_eq!(stream["type"], "string", "{path}: {content}");
+        assert_eq!(content["application/json"].is_null(), path == "/v1/events", "{path}: {content}");
+        // A stream has no schema for its parts: the text names that of an event.
+        assert!(stream["description"].as_str().unwrap().contains("#/components/schemas/EventView"), "{stream}");
+    }
+    assert!(document["components"]["schemas"]["EventView"]["properties"]["seq"].is_object());
+    let last = ["Last-Event-ID".to_owned()].into();
+    assert_eq!(parameters(&document["paths"]["/v1/events"]["get"], "header"), last);
+    assert_eq!(parameters(&document["paths"]["/v1/jobs/{job}/events"]["get"], "header"), last);
 }
 
 #[tokio::test]

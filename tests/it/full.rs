@@ -1,11 +1,8 @@
 //! A disk that is full: refused with a clear answer, nothing lost, and well again by itself once there is room.
 
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
+use buzzer_prove::ground::disk::SmallDisk;
 use buzzer_tests::ledger::{HEALED, Ledger};
 use buzzer_tests::lone::Lone;
 use buzzer_tests::outside::Outside;
@@ -16,44 +13,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 
-/// A disk of its own, in memory, so small that it can be filled.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None` where this user may not mount one.
-    fn new(megabytes: u32) -> Option<Self> {
-        let folder = TempDir::new().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={megabytes}m"), "buzzer-test"]).arg(folder.path());
-        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-
-    /// Takes up all the room there is.
-    fn fill(&self) -> PathBuf {
-        let path = self.path().join("filler");
-        let mut filler = File::create(&path).unwrap();
-        while filler.write_all(&[0; 4096]).is_ok() {}
-        path
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the API that has its files open is stopped by its own drop.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn p8_a_full_disk_refuses_and_loses_nothing() {
-    let Some(disk) = SmallDisk::new(16) else {
-        eprintln!("not tried: only root may mount the small disk that this needs");
-        return;
-    };
+    let folder = TempDir::new().unwrap();
+    let disk = SmallDisk::mount(folder.path(), 16).unwrap();
     let node = RabbitNode::shared().await;
     let outside = Outside::on(node);
     let store = format!("sqlite:{}", disk.path().join("buzzer.db").display());
@@ -83,7 +46,7 @@ async fn p8_a_full_disk_refuses_and_loses_nothing() {
         (running["items"].as_array()?.len() == 20).then_some(())
     })
     .await;
-    let filler = disk.fill();
+    disk.fill().unwrap();
     let refused = eventually("a submission to be refused", HEALED, async || {
         let answer = client.submit("echo", &json!("x".repeat(64 * 1024)), None).await.ok()?;
         (answer.status.as_u16() != 202).then_some(answer)
@@ -99,7 +62,7 @@ async fn p8_a_full_disk_refuses_and_loses_nothing() {
     })
     .await;
 
-    std::fs::remove_file(filler).unwrap();
+    disk.make_room().unwrap();
     eventually("submissions to be accepted again", HEALED, async || {
         let answer = client.submit("echo", &json!(1), None).await.ok()?;
         (answer.status.as_u16() == 202).then_some(())

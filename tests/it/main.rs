@@ -2,21 +2,30 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, and says where")]
 
+mod bench;
 mod broker;
 mod cancel;
 mod damage;
+mod doctor;
 mod document;
+mod events;
+mod example;
 mod faults;
 mod full;
 mod garbage;
 mod hostile;
 mod http;
 mod http_request;
+mod keys;
 mod long_runs;
 mod outside;
 mod poison;
 mod postgres;
+mod prove;
 mod readme;
 mod replicas;
+mod simulation;
+mod start;
+mod users;
 mod walls;
 mod wire;

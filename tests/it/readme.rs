@@ -15,6 +15,7 @@ const ADDRESS: &str = "127.0.0.1:8080";
 /// A command of the README with the output that stands under it.
 #[derive(Debug)]
 struct Shown {
+    section: String,
     command: String,
     output: String,
 }
@@ -22,17 +23,19 @@ struct Shown {
 /// The commands in the README's `console` blocks.
 fn shown(readme: &str) -> Vec<Shown> {
     let mut all: Vec<Shown> = Vec::new();
-    let mut inside = false;
+    let (mut inside, mut section) = (false, "");
     for line in readme.lines() {
         match (inside, line) {
             (false, "```console") => inside = true,
             (true, "```") => inside = false,
             (true, line) => match (line.strip_prefix("$ "), all.last_mut()) {
-                (Some(command), _) => all.push(Shown { command: command.into(), output: String::new() }),
+                (Some(command), _) => {
+                    all.push(Shown { section: section.into(), command: command.into(), output: String::new() });
+                }
                 (None, Some(last)) => last.output += &format!("{}\n", line.trim_end()),
                 (None, None) => panic!("output without a command: {line}"),
             },
-            (false, _) => {}
+            (false, line) => section = line.strip_prefix("## ").unwrap_or(section),
         }
     }
     all
@@ -48,8 +51,10 @@ fn normal(text: &str) -> String {
     ids().replace_all(&date.replace_all(&text, "DATE"), "ID").into_owned()
 }
 
+/// Ids of jobs, API keys, and the ids of those.
 fn ids() -> Regex {
-    Regex::new(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}").unwrap()
+    let job = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}";
+    Regex::new(&format!(r"{job}|bz_[0-9A-Za-z_-]{{43}}|\b[0-9a-f]{{12}}\b")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,16 +64,18 @@ async fn the_readme_shows_what_really_comes_out() {
     // As the README starts it where it needs the most.
     let system = Outside::up(&[("BUZZER_DEMO", "1"), ("BUZZER_EGRESS_ALLOW", "127.0.0.0/8")]).await;
     system.knows("http.request").await;
+    let guarded = Outside::up(&[("BUZZER_DEMO", "1"), ("BUZZER_AUTH", "keys")]).await;
     // The README's ids, and those of this run in their place.
     let mut known: HashMap<String, String> = HashMap::new();
     let all = shown(&readme);
     assert!(all.len() > 5, "the README shows {} commands", all.len());
-    for Shown { command, output } in all {
+    for Shown { section, command, output } in all {
+        let system = if section == "Keys" { &guarded } else { &system };
         let mut command = command.replace(ADDRESS, &system.address().to_string());
         for (shown, real) in &known {
             command = command.replace(shown, real);
         }
-        let real = run(command.clone(), &system).await.replace(&system.address().to_string(), ADDRESS);
+        let real = run(command.clone(), system).await.replace(&system.address().to_string(), ADDRESS);
         let ids = ids();
         let pairs = ids.find_iter(&output).zip(ids.find_iter(&real));
         known.extend(pairs.map(|(shown, real)| (shown.as_str().to_owned(), real.as_str().to_owned())));
@@ -80,10 +87,10 @@ async fn the_readme_shows_what_really_comes_out() {
 async fn run(command: String, system: &buzzer_tests::outside::Api) -> String {
     let programs = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
-    let server = format!("http://{}", system.address());
+    let (server, store) = (format!("http://{}", system.address()), system.store());
     let output = tokio::task::spawn_blocking(move || {
         let mut shell = Command::new("sh");
-        shell.args(["-c", &command]).env("PATH", path).env("BUZZER_SERVER", server);
+        shell.args(["-c", &command]).env("PATH", path).env("BUZZER_SERVER", server).env("BUZZER_STORE", store);
         shell.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap()
     });
     let output = buzzer_tests::wait::within("a command of the README", LIMIT, output).await.unwrap();

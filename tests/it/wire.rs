@@ -24,7 +24,7 @@ fn outcome(job: JobId, dispatch: u32) -> Message {
     let run = RunId { job, dispatch };
     let worker = WorkerId::new(Time::from_millis(1));
     let result = RunResult::Succeeded(bytes::Bytes::from_static(b"\"forged\""));
-    Outcome { run, worker, started_at: None, result }.to_message()
+    Outcome { run, worker, started_at: None, told: Vec::new(), result }.to_message()
 }
 
 #[tokio::test]

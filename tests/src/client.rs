@@ -1,9 +1,14 @@
 //! A small HTTP client of the API, for tests.
 
+use std::fmt;
 use std::time::Duration;
 
+use axum::Router;
+use axum::body::{Body, to_bytes};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::wait::eventually;
 
@@ -15,7 +20,20 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(90);
 pub struct Client {
     base: String,
     http: reqwest::Client,
+    key: Option<String>,
+    inside: Option<Inside>,
 }
+
+/// The endpoints of an API in this process, until it is killed.
+#[derive(Debug, Clone)]
+struct Inside {
+    router: Router,
+    killed: CancellationToken,
+}
+
+/// There was no whole answer: what was asked for may have happened or not.
+#[derive(Debug)]
+pub struct NoAnswer(String);
 
 /// An answer, read to its end.
 #[derive(Debug)]
@@ -30,22 +48,73 @@ impl Answer {
     }
 }
 
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+impl From<reqwest::Error> for NoAnswer {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Inside {
+    async fn answer(&self, request: reqwest::Request) -> Result<Answer, NoAnswer> {
+        let request: axum::http::Request<reqwest::Body> = request.try_into()?;
+        let answering = async {
+            let Ok(response) = self.router.clone().oneshot(request.map(Body::new)).await;
+            let status = response.status();
+            let body = to_bytes(response.into_body(), usize::MAX).await.map_err(|error| NoAnswer(error.to_string()))?;
+            Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
+        };
+        tokio::select! {
+            biased;
+            () = self.killed.cancelled() => Err(NoAnswer("the API was killed".into())),
+            answer = answering => answer,
+        }
+    }
+}
+
 impl Client {
     /// For the API at `base`, like `http://127.0.0.1:8080`.
     pub fn new(base: impl Into<String>) -> Self {
         // reqwest takes its TLS provider from the process. The only error is that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().timeout(ANSWER_LIMIT).no_proxy().build().expect("a client");
-        Self { base: base.into(), http }
+        Self { base: base.into(), http, key: None, inside: None }
+    }
+
+    /// Speaks to the endpoints of an API in this process, without a socket, until it is `killed`.
+    pub fn inside(router: Router, killed: CancellationToken) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Nothing is ever dialled, so there is nobody to be trusted.
+        let http = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().expect("a client");
+        Self { base: "http://inside".into(), http, key: None, inside: Some(Inside { router, killed }) }
+    }
+
+    /// The same, as who has this API key.
+    pub fn with_key(self, key: &str) -> Self {
+        Self { key: Some(key.into()), ..self }
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base))
+        let request = self.http.request(method, format!("{}{path}", self.base));
+        match &self.key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        }
     }
 
     /// # Errors
     /// When there was no whole answer: what was asked for may have happened or not.
-    pub async fn send(&self, request: RequestBuilder) -> reqwest::Result<Answer> {
+    pub async fn send(&self, request: RequestBuilder) -> Result<Answer, NoAnswer> {
+        if let Some(inside) = &self.inside {
+            return inside.answer(request.build()?).await;
+        }
         let response = request.send().await?;
         let status = response.status();
         Ok(Answer { status, text: response.text().await? })
@@ -53,7 +122,7 @@ impl Client {
 
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn get(&self, path: &str) -> reqwest::Result<Answer> {
+    pub async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
         self.send(self.request(Method::GET, path)).await
     }
 
@@ -62,7 +131,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn submit(&self, kind: &str, input: &Value, key: Option<&str>) -> reqwest::Result<Answer> {
+    pub async fn submit(&self, kind: &str, input: &Value, key: Option<&str>) -> Result<Answer, NoAnswer> {
         let mut request = self.request(Method::POST, &format!("/v1/jobs/{kind}"));
         request = request.json(&serde_json::json!({ "input": input }));
         if let Some(key) = key {
@@ -85,7 +154,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub async fn job(&self, id: &str) -> reqwest::Result<Value> {
+    pub async fn job(&self, id: &str) -> Result<Value, NoAnswer> {
         self.get(&format!("/v1/jobs/{id}")).await.map(|answer| answer.json())
     }
 

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::broker::{Broker, BrowseError, Browsed, DeclareError, Line, PublishError, Subscriber, Subscription};
 use buzzer_shared::message::Message;
-use buzzer_shared::time::Clock;
+use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::{Declaration, Route};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ pub struct Rates {
     pub doubled: f64,
     /// Confirmed, and kept only later: what comes after it overtakes it.
     pub delayed: f64,
+    /// Kept at once, and confirmed only later.
+    pub late: f64,
     /// The longest delay.
     pub delay: Duration,
 }
@@ -41,6 +43,7 @@ impl Rates {
         refused: 0.0,
         doubled: 0.0,
         delayed: 0.0,
+        late: 0.0,
         delay: Duration::ZERO,
     };
 }
@@ -52,6 +55,7 @@ pub struct HostileNode(Arc<Node>);
 
 struct Node {
     broker: EmbeddedBroker,
+    clock: Arc<dyn Clock>,
     rates: Box<dyn Fn(&Route) -> Rates + Send + Sync>,
     dice: Mutex<fastrand::Rng>,
     calm: AtomicBool,
@@ -67,6 +71,13 @@ pub struct HostileBroker {
     node: HostileNode,
 }
 
+impl HostileBroker {
+    /// The time by the clock of its node.
+    pub fn now(&self) -> Time {
+        self.node.0.clock.now()
+    }
+}
+
 /// What becomes of one message.
 enum Fate {
     Kept,
@@ -76,6 +87,7 @@ enum Fate {
     Refused(PublishError),
     Doubled,
     Delayed(Duration),
+    Late(Duration),
 }
 
 impl HostileNode {
@@ -83,7 +95,8 @@ impl HostileNode {
     /// called on.
     pub fn new(clock: Arc<dyn Clock>, seed: u64, rates: impl Fn(&Route) -> Rates + Send + Sync + 'static) -> Self {
         Self(Arc::new(Node {
-            broker: EmbeddedBroker::new(clock),
+            broker: EmbeddedBroker::new(Arc::clone(&clock)),
+            clock,
             rates: Box::new(rates),
             dice: Mutex::new(fastrand::Rng::with_seed(seed)),
             calm: AtomicBool::new(false),
@@ -111,7 +124,7 @@ impl HostileNode {
         if self.0.calm.load(Ordering::SeqCst) {
             return Fate::Kept;
         }
-        let Rates { lost, vanished, unconfirmed, refused, doubled, delayed, delay } = (self.0.rates)(route);
+        let Rates { lost, vanished, unconfirmed, refused, doubled, delayed, late, delay } = (self.0.rates)(route);
         let mut dice = self.0.dice.lock().unwrap_or_else(PoisonError::into_inner);
         let mut chance = dice.f64();
         let mut strikes = |rate: f64| {
@@ -131,6 +144,8 @@ impl HostileNode {
             Fate::Doubled
         } else if strikes(delayed) {
             Fate::Delayed(delay.mul_f64(dice.f64()))
+        } else if strikes(late) {
+            Fate::Late(delay.mul_f64(dice.f64()))
         } else {
             Fate::Kept
         }
@@ -185,6 +200,11 @@ impl Broker for HostileBroker {
                 self.node.keep_later(route, message, delay);
                 Ok(())
             }
+            Fate::Late(delay) => {
+                let kept = self.line.publish(route, message).await;
+                tokio::time::sleep(delay).await;
+                kept
+            }
         }
     }
 
@@ -194,6 +214,10 @@ impl Broker for HostileBroker {
 
     async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError> {
         self.line.browse(queue, limit).await
+    }
+
+    fn user(&self) -> Option<&str> {
+        self.line.user()
     }
 
     fn line(&self) -> watch::Receiver<Line> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_api::app::{App, BrokerLine};
-use buzzer_api::config::{ApiConfig, Leases, StoreAddress};
+use buzzer_api::config::{ApiConfig, AuthMode, Leases, StoreAddress};
 use buzzer_api::retention::Retention;
 use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
+use crate::client::Client;
 use crate::wait::eventually;
 
 /// The largest body that [`Inside`] takes.
@@ -88,11 +89,14 @@ impl Inside {
         let shutdown = Shutdown::default();
         let mut config = ApiConfig {
             listen: ([127, 0, 0, 1], 0).into(),
-            store: StoreAddress::Sqlite(folder.path().join("buzzer.db")),
+            store: StoreAddress::Sqlite(folder.path().join("buzzer.db")).into(),
+            auth: AuthMode::Off,
             max_body: ByteSize(MAX_BODY),
             keep: Retention::new(Span::from_secs(3600)),
             max_waiting: 1_000_000,
             max_stored: ByteSize(1 << 40),
+            max_streams: 100,
+            worker_user: None,
             drain: Span::from_secs(5),
             leases: Leases { claim_lease: Span::from_secs(30), run_lease: Span::from_secs(60) },
         };
@@ -161,6 +165,11 @@ impl Inside {
     /// The broker, to speak past the API.
     pub fn broker(&self) -> &dyn Broker {
         &*self.broker
+    }
+
+    /// A client of its own.
+    pub fn client(&self) -> Client {
+        Client::new(&self.base)
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {

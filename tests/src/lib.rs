@@ -1,15 +1,18 @@
 //! What the tests stand on: a private RabbitMQ, a private PostgreSQL, a publisher without manners, processes of ours, a
-//! whole Buzzer inside the test, a ledger of what was promised, and ways to wait for conditions.
+//! whole Buzzer inside the test, a model of its promises, a simulation, and ways to wait for conditions.
 
 pub mod client;
+pub mod compose;
+pub mod events;
 pub mod foreign;
-pub mod guardian;
 pub mod hostile;
 pub mod inside;
 pub mod ledger;
+pub mod load;
 pub mod lone;
+pub mod model;
 pub mod outside;
 pub mod postgres;
-pub mod process;
 pub mod rabbitmq;
+pub mod simulation;
 pub mod wait;

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use buzzer_prove::ground::guardian::Guardian;
+use buzzer_prove::ground::process::Process;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::client::Client;
-use crate::guardian::Guardian;
-use crate::process::Process;
 use crate::rabbitmq::RabbitNode;
 use crate::wait::{eventually, within};
 
@@ -47,6 +47,11 @@ impl Outside {
         Self { broker: node.url().to_string(), prefix: format!("b{:016x}", fastrand::u64(..)) }
     }
 
+    /// The same, whose processes are not told where the broker is.
+    pub fn without_broker(&self) -> Self {
+        Self { broker: String::new(), ..self.clone() }
+    }
+
     /// An API with a fresh store that listens on a port of its own. Answers once it listens. `settings` are environment
     /// variables, and win over ours.
     pub async fn api(&self, settings: &[(&str, &str)]) -> Api {
@@ -56,8 +61,11 @@ impl Outside {
     async fn serving(&self, program: &'static Program, settings: &[(&str, &str)]) -> Api {
         let mut service = Service::new(program, self, settings);
         let store = format!("sqlite:{}", service.directory.path().join("buzzer.db").display());
-        service.set_unless_given("BUZZER_STORE", &store);
+        if service.setting("BUZZER_STORE_FILE").is_empty() {
+            service.set_unless_given("BUZZER_STORE", &store);
+        }
         service.set_unless_given("BUZZER_LISTEN", "127.0.0.1:0");
+        service.set_unless_given("BUZZER_AUTH", "off");
         service.start();
         let address = listening(&mut service).await;
         // After a restart its clients find it in the same place.
@@ -75,11 +83,34 @@ impl Outside {
 
     /// An API that cannot start with these settings: how it ended, and what it said.
     pub async fn api_that_fails(&self, settings: &[(&str, &str)]) -> (ExitStatus, String) {
+        let mut service = self.starting_api(settings);
+        let status = eventually("buzzer-api to give up", START_LIMIT, async || service.ended()).await;
+        (status, service.log())
+    }
+
+    /// The same of a worker.
+    pub async fn worker_that_fails(&self, settings: &[(&str, &str)]) -> (ExitStatus, String) {
+        let mut service = self.worker(settings);
+        let status = eventually("buzzer-worker to give up", START_LIMIT, async || service.ended()).await;
+        (status, service.log())
+    }
+
+    /// What `buzzer doctor` says with these settings: its exit code, and its lines.
+    pub async fn doctor(&self, arguments: &[&str], settings: &[(&str, &str)]) -> (i32, String) {
+        let mut command = tokio::process::Command::new(COMMAND.path());
+        command.arg("doctor").args(arguments).kill_on_drop(true).env_clear();
+        command.env("BUZZER_BROKER", &self.broker).env("BUZZER_PREFIX", &self.prefix).envs(settings.iter().copied());
+        let output = within("buzzer doctor", COMMAND_LIMIT, command.output()).await.expect("the command runs");
+        eprint!("{}", String::from_utf8_lossy(&output.stderr));
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// An API that may not listen soon, or ever.
+    pub fn starting_api(&self, settings: &[(&str, &str)]) -> Service {
         let mut service = Service::new(&API, self, settings);
         service.set_unless_given("BUZZER_LISTEN", "127.0.0.1:0");
         service.start();
-        let status = eventually("buzzer-api to give up", START_LIMIT, async || service.ended()).await;
-        (status, service.log())
+        service
     }
 
     /// A worker with the demo kinds. Answers as soon as the process runs; [`Api::knows`] tells when it has announced
@@ -160,12 +191,28 @@ impl Api {
 
     /// Runs the command `buzzer` against it: its exit code, and what it printed.
     pub async fn command(&self, arguments: &[&str]) -> (i32, String) {
+        self.start_command(arguments).await
+    }
+
+    /// The same, running already; the API may be damaged meanwhile.
+    pub fn start_command(&self, arguments: &[&str]) -> impl Future<Output = (i32, String)> + use<> {
         let mut command = tokio::process::Command::new(COMMAND.path());
         command.args(COMMAND.arguments).args(arguments).kill_on_drop(true);
-        command.env_clear().env("BUZZER_SERVER", format!("http://{}", self.address));
-        let output = within("the command", COMMAND_LIMIT, command.output()).await.expect("the command runs");
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+        command.env_clear().env("BUZZER_SERVER", format!("http://{}", self.address)).env("BUZZER_STORE", self.store());
+        let running = tokio::spawn(async move { command.output().await });
+        async move {
+            let output = within("the command", COMMAND_LIMIT, running).await.expect("it is waited for");
+            let output = output.expect("the command runs");
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+    }
+
+    /// A new API key, made with `buzzer keys create` and these arguments.
+    pub async fn key(&self, arguments: &[&str]) -> String {
+        let (status, printed) = self.command(&[&["keys", "create"], arguments].concat()).await;
+        assert_eq!((status, printed.lines().count()), (0, 1), "{printed}");
+        printed.trim_end().to_owned()
     }
 
     /// Starts it again after a kill or a stop, on the same store and port. Answers once it listens.
@@ -176,9 +223,11 @@ impl Api {
 
     /// Waits until a worker has announced this kind.
     pub async fn knows(&self, kind: &str) {
-        let (client, path) = (self.client(), format!("/v1/kinds/{kind}"));
+        // The document needs no key.
+        let (client, path) = (self.client(), format!("/v1/jobs/{kind}"));
         eventually(&format!("{kind} to be announced"), START_LIMIT, async || {
-            client.get(&path).await.ok().filter(|answer| answer.status.is_success())
+            let document = client.get("/openapi.json").await.ok()?.json();
+            document["paths"].get(&path).map(|_| ())
         })
         .await;
     }
@@ -202,7 +251,9 @@ impl Service {
         let janitor = Guardian::of_directory(directory.path()).expect("a shell");
         let settings = settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let mut service = Self { program, settings, process: None, directory, logged_before: 0, _janitor: janitor };
-        service.set_unless_given("BUZZER_BROKER", &outside.broker);
+        if !outside.broker.is_empty() {
+            service.set_unless_given("BUZZER_BROKER", &outside.broker);
+        }
         service.set_unless_given("BUZZER_PREFIX", &outside.prefix);
         service
     }
@@ -231,7 +282,7 @@ impl Service {
     /// Asks it to stop, as a service manager would, and waits until it has.
     pub async fn terminate(&mut self) -> ExitStatus {
         let mut process = self.process.take().unwrap_or_else(|| panic!("{} does not run", self.program.name));
-        process.terminate(STOP_LIMIT).await
+        process.terminate(STOP_LIMIT).await.expect("a process to stop on SIGTERM")
     }
 
     /// Freezes it: its sockets stay open and nothing answers.

@@ -1,28 +1,14 @@
-//! A RabbitMQ of our own: a random name, random ports, a directory of its own, and its own `epmd`.
+//! A RabbitMQ of the tests' own, to keep whole or to damage.
 
-use std::net::{Ipv4Addr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use buzzer_prove::ground::rabbitmq::RabbitMq;
+use lapin::Connection;
 use lapin::options::{QueueDeleteOptions, QueuePurgeOptions};
-use lapin::{Connection, ConnectionProperties};
-use tempfile::TempDir;
 use tokio::sync::{MutexGuard, OnceCell};
 
-use crate::guardian::Guardian;
-use crate::process::Process;
-use crate::wait::{eventually, within};
-
-/// Where Debian has RabbitMQ's own scripts. Its wrappers elsewhere insist on the user `rabbitmq`.
-const SCRIPTS: &str = "/usr/lib/rabbitmq/bin";
-const USER: &str = "buzzer";
-/// Six seconds on an idle machine.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
-const STOP_LIMIT: Duration = Duration::from_secs(60);
-const OPERATION_LIMIT: Duration = Duration::from_secs(60);
+/// Names another folder with RabbitMQ's scripts: the tests run on that RabbitMQ then.
+const OTHER_SCRIPTS: &str = "BUZZER_TEST_RABBITMQ";
 
 /// How a node differs from the ordinary.
 #[derive(Debug, Clone, Default)]
@@ -33,19 +19,9 @@ pub struct Settings {
     pub consumer_timeout: Option<Duration>,
 }
 
-/// A running RabbitMQ. Dropped, it is killed and its directory removed.
+/// A running RabbitMQ. Dropped, it is killed and its directory removed. What it cannot do fails the test.
 #[derive(Debug)]
-pub struct RabbitNode {
-    name: String,
-    password: String,
-    port: u16,
-    dist_port: u16,
-    epmd_port: u16,
-    server: Mutex<Option<Process>>,
-    _epmd: Process,
-    directory: TempDir,
-    _janitor: Guardian,
-}
+pub struct RabbitNode(RabbitMq);
 
 impl RabbitNode {
     /// A node of one's own, to damage.
@@ -55,7 +31,15 @@ impl RabbitNode {
 
     /// A node of one's own that differs from the ordinary.
     pub async fn start_with(settings: &Settings) -> Self {
-        Self::boot(settings).await.expect("a private RabbitMQ")
+        let Settings { max_message_size, consumer_timeout } = *settings;
+        let scripts = std::env::var_os(OTHER_SCRIPTS).map(Into::into);
+        let settings = buzzer_prove::ground::rabbitmq::Settings {
+            scripts,
+            max_message_size,
+            consumer_timeout,
+            ..Default::default()
+        };
+        Self(RabbitMq::start(settings).await.expect("a private RabbitMQ"))
     }
 
     /// The node that all tests of this process share: for those that leave it whole and keep to names of their own.
@@ -76,84 +60,45 @@ impl RabbitNode {
 
     /// Undoes what a test that failed may have left behind.
     async fn heal(&self) {
-        let down = self
-            .server
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_mut()
-            .is_none_or(|server| server.ended().is_some());
-        if down {
+        if self.0.is_down() {
             self.start_again().await;
         } else {
             self.resume();
         }
     }
 
-    async fn boot(settings: &Settings) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("buzzer-rabbitmq-").tempdir()?;
-        let janitor = Guardian::of_directory(directory.path())?;
-        let [port, dist_port, epmd_port] = free_ports()?;
-        let unique = fastrand::u64(..);
-        // RabbitMQ would start an epmd by itself, one for the whole machine, and never stop it.
-        let mut epmd = Command::new("epmd");
-        epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
-        let epmd = Process::start(&mut epmd).context("epmd, of Debian's erlang-base")?;
-        let node = Self {
-            name: format!("buzzer-{unique:016x}@localhost"),
-            password: format!("{:016x}", fastrand::u64(..)),
-            port,
-            dist_port,
-            epmd_port,
-            server: Mutex::new(None),
-            _epmd: epmd,
-            directory,
-            _janitor: janitor,
-        };
-        node.write_configuration(settings)?;
-        node.start_again().await;
-        Ok(node)
-    }
-
     /// Where it listens, with name and password.
     pub fn url(&self) -> url::Url {
-        let url = format!("amqp://{USER}:{}@127.0.0.1:{}/%2f", self.password, self.port);
-        url.parse().expect("a URL made of a name, hexadecimal digits and a number")
+        self.0.url()
+    }
+
+    /// A user with these permissions on `/`: what it may configure, write and read. Its address.
+    pub async fn user(&self, name: &str, permissions: [&str; 3]) -> url::Url {
+        self.0.user(name, permissions).await.expect("a user")
     }
 
     /// Kills it at once, as a crash would.
     pub fn kill(&self) {
-        drop(self.take_server());
+        self.0.kill();
     }
 
     /// Stops it in good order.
     pub async fn stop(&self) {
-        let Some(mut server) = self.take_server() else { return };
-        server.terminate(STOP_LIMIT).await;
+        self.0.stop().await.expect("RabbitMQ to stop");
     }
 
     /// Starts it after [`kill`](Self::kill) or [`stop`](Self::stop), on the same ports, with what it kept.
     pub async fn start_again(&self) {
-        let process = Process::start(&mut self.server_command()).expect("RabbitMQ's own start script");
-        *self.server.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
-        eventually("RabbitMQ to boot", BOOT_LIMIT, async || {
-            let ended = self.with_server(Process::ended);
-            assert!(ended.is_none(), "RabbitMQ ended while it booted:\n{}", self.log());
-            // Only ours knows the password.
-            let url = self.url();
-            let connecting = Connection::connect(url.as_str(), ConnectionProperties::default());
-            let connection = tokio::time::timeout(Duration::from_secs(5), connecting).await.ok()?.ok()?;
-            connection.close(200, "OK".into()).await.ok()
-        })
-        .await;
+        self.0.start_again().await.expect("RabbitMQ to boot");
     }
 
     /// Freezes it: its sockets stay open and nothing answers.
     pub fn pause(&self) {
-        self.with_server(Process::pause);
+        self.0.pause();
     }
 
     pub fn resume(&self) {
-        self.with_server(Process::resume);
+        self.0.resume();
     }
 
     pub async fn purge(&self, queue: &str) {
@@ -170,6 +115,14 @@ impl RabbitNode {
         connection.close(200, "OK".into()).await.expect("to close");
     }
 
+    /// Major and minor number of its version, like `(3, 10)`.
+    pub async fn version(&self) -> (u32, u32) {
+        let version = self.0.version().await.expect("a version");
+        let mut numbers = version.split('.').map(|number| number.parse().expect("a version"));
+        let mut next = || numbers.next().expect("a version");
+        (next(), next())
+    }
+
     /// Closes every connection, as an operator would.
     pub async fn close_all_connections(&self) {
         self.ctl(&["close_all_connections", "by hand"]).await;
@@ -183,105 +136,16 @@ impl RabbitNode {
 
     /// Runs `rabbitmqctl` on this node; what it printed.
     pub async fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = tokio::process::Command::from(self.command("rabbitmqctl"));
-        command.args(["-q", "-n", &self.name]).args(arguments).kill_on_drop(true).stdin(Stdio::null());
-        let output = within("rabbitmqctl", OPERATION_LIMIT, command.output()).await.expect("rabbitmqctl");
-        let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "rabbitmqctl {arguments:?}: {text}");
-        text
+        self.0.ctl(arguments).await.expect("rabbitmqctl")
     }
 
     /// A plain lapin connection, for what the product's own line would not do.
     pub async fn connect(&self) -> Connection {
-        let url = self.url();
-        let connecting = Connection::connect(url.as_str(), ConnectionProperties::default());
-        within("a connection to RabbitMQ", OPERATION_LIMIT, connecting).await.expect("a connection to RabbitMQ")
+        self.0.connect().await.expect("a connection to RabbitMQ")
     }
 
     /// The end of what it logged.
     pub fn log(&self) -> String {
-        let log = |name: &str| std::fs::read_to_string(self.path(name)).unwrap_or_default();
-        let text = log("server.log");
-        let lines: Vec<_> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
-    }
-
-    fn take_server(&self) -> Option<Process> {
-        self.server.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn with_server<T>(&self, act: impl FnOnce(&mut Process) -> T) -> T {
-        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
-        act(server.as_mut().expect("a node that was started"))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn write_configuration(&self, settings: &Settings) -> Result<()> {
-        let mut conf = format!(
-            "default_user = {USER}\ndefault_pass = {}\nlisteners.tcp.1 = 127.0.0.1:{}\nlog.console = true\n\
-             log.console.level = warning\nlog.file = false\nraft.wal_max_size_bytes = 33554432\n",
-            self.password, self.port
-        );
-        if let Some(bytes) = settings.max_message_size {
-            conf.push_str(&format!("max_message_size = {bytes}\n"));
-        }
-        if let Some(timeout) = settings.consumer_timeout {
-            conf.push_str(&format!("consumer_timeout = {}\n", timeout.as_millis()));
-        }
-        std::fs::write(self.path("rabbitmq.conf"), conf)?;
-        // Looked at every minute otherwise.
-        std::fs::write(self.path("advanced.config"), "[{rabbit, [{channel_tick_interval, 5000}]}].\n")?;
-        std::fs::write(self.path("enabled_plugins"), "[].\n")?;
-        Ok(())
-    }
-
-    fn server_command(&self) -> Command {
-        let mut command = self.command("rabbitmq-server");
-        let log = std::fs::File::options().create(true).append(true).open(self.path("server.log"));
-        if let Ok(log) = log {
-            command.stderr(log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from)).stdout(log);
-        }
-        command
-    }
-
-    /// A RabbitMQ script with everything in its environment that would otherwise lead it to another node.
-    fn command(&self, script: &str) -> Command {
-        let mut command = Command::new(Path::new(SCRIPTS).join(script));
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LANG", "C.UTF-8");
-        command.env("HOME", self.directory.path());
-        command.env("ERL_EPMD_PORT", self.epmd_port.to_string()).env("ERL_EPMD_ADDRESS", "127.0.0.1");
-        command.env("RABBITMQ_NODENAME", &self.name).env("RABBITMQ_DIST_PORT", self.dist_port.to_string());
-        let paths = [
-            ("RABBITMQ_MNESIA_BASE", "mnesia"),
-            ("RABBITMQ_LOG_BASE", "log"),
-            ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
-            ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
-            ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
-            ("RABBITMQ_GENERATED_CONFIG_DIR", "generated"),
-            ("RABBITMQ_CONF_ENV_FILE", "none"),
-            ("RABBITMQ_PID_FILE", "pid"),
-        ];
-        command.envs(paths.map(|(variable, name)| (variable, self.path(name))));
-        // The script becomes the server, and is not its parent: so the process we know is the one to signal.
-        command.env("detached", "1");
-        // No spinning while idle: the machine is the tests' too.
-        command.env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none +sbwtdcpu none +sbwtdio none");
-        command
-    }
-}
-
-/// Ports that nobody has now.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let mut listeners = Vec::new();
-    for _ in 0..N {
-        listeners.push(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
-    }
-    let ports: Result<Vec<_>, _> = listeners.iter().map(|listener| listener.local_addr().map(|a| a.port())).collect();
-    match ports?.try_into() {
-        Ok(ports) => Ok(ports),
-        Err(_) => bail!("no free ports"),
+        self.0.log()
     }
 }

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buzzer_shared::message::{Retry, ReturnReason, RunResult};
+use buzzer_shared::message::{Retry, ReturnReason, RunResult, Told};
 use buzzer_shared::problem::job;
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -31,9 +31,9 @@ pub(crate) struct Call<'a> {
     pub(crate) limit: Duration,
     /// How long it may go on once somebody asked it to stop.
     pub(crate) grace: Duration,
-    /// Canceled when it may go on no longer, for the worker stops.
     /// Canceled once somebody wants the run to stop.
     pub(crate) wish: CancellationToken,
+    /// Canceled when it may go on no longer, for the worker stops.
     pub(crate) cut: &'a CancellationToken,
     pub(crate) signals: Signals<'a>,
 }
@@ -61,8 +61,8 @@ pub(crate) enum Ended {
 
 impl Call<'_> {
     /// Calls the handler under its limits. Here, and nowhere else, a panic is caught: of the handler, of reading its
-    /// input, of writing its output, of being dropped.
-    pub(crate) async fn make(self, runner: &Runner, input: Bytes, seat: Seat) -> Ended {
+    /// input, of writing its output, of being dropped. Tells how it ended, and what it told last.
+    pub(crate) async fn make(self, runner: &Runner, input: Bytes, seat: Seat) -> (Ended, Vec<Told>) {
         let Self { ctx, limit, grace, wish, cut, mut signals } = self;
         let _over = ctx.cancellation().clone().drop_guard();
         let handler = start(runner, ctx.clone(), input, seat);
@@ -82,13 +82,13 @@ impl Call<'_> {
             }
         };
         let ended = AssertUnwindSafe(call).catch_unwind().await;
-        signals.last_word();
         let ended = ended.unwrap_or_else(|panic| {
             let message = panic_text(&*panic);
             warn!(message, "The handler panicked");
             Ended::Panicked(message)
         });
-        if wish.is_cancelled() { ended.after_cancel() } else { ended }
+        let ended = if wish.is_cancelled() { ended.after_cancel() } else { ended };
+        (ended, signals.last_words())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use buzzer_shared::config::{BrokerConfig, ByteSize, LogConfig};
+use buzzer_shared::config::{BrokerConfig, ByteSize, LogConfig, listen};
 use buzzer_shared::time::Span;
 use clap::Args;
 use clap::builder::BoolishValueParser;
@@ -78,8 +78,13 @@ pub struct ProcessConfig {
     pub log: LogConfig,
 
     /// Where /livez is answered, like 127.0.0.1:8081. Off unless given.
-    #[arg(long, env = "BUZZER_LISTEN")]
+    #[arg(long, env = "BUZZER_LISTEN", value_parser = listen)]
     pub listen: Option<SocketAddr>,
+
+    /// Asks the worker that runs on this machine whether it is well, and exits with 0 or 1: for the health checks of
+    /// containers.
+    #[arg(long, requires = "listen")]
+    pub health: bool,
 }
 
 #[cfg(test)]

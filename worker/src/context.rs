@@ -1,14 +1,16 @@
 //! What a handler is given besides its input.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use buzzer_shared::id::{JobId, RunId};
+use buzzer_shared::message::SignalBody;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::shorten;
+use crate::report::Reports;
 
 /// So much of a progress message is kept.
 const MAX_MESSAGE: usize = 1024;
@@ -25,15 +27,8 @@ struct Inner {
     attempt: u32,
     deadline: Instant,
     cancellation: CancellationToken,
-    latest: Mutex<Option<Progress>>,
+    reports: Mutex<Reports>,
     reported: Notify,
-}
-
-/// How far a run is.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Progress {
-    pub(crate) percent: Option<f64>,
-    pub(crate) message: Option<String>,
 }
 
 impl JobContext {
@@ -50,7 +45,7 @@ impl JobContext {
             attempt,
             deadline: now + limit.min(FAR),
             cancellation,
-            latest: Mutex::new(None),
+            reports: Mutex::default(),
             reported: Notify::new(),
         }))
     }
@@ -107,16 +102,39 @@ impl JobContext {
     pub fn progress(&self, percent: impl Into<Option<f64>>, message: impl Into<String>) {
         let percent = percent.into().filter(|percent| percent.is_finite()).map(|percent| percent.clamp(0.0, 100.0));
         let message = Some(shorten(message.into(), MAX_MESSAGE)).filter(|message| !message.is_empty());
-        *self.0.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(Progress { percent, message });
+        self.reports().progress(percent, message);
         self.0.reported.notify_one();
     }
 
-    /// The latest progress that nobody has taken yet.
-    pub(crate) fn take_progress(&self) -> Option<Progress> {
-        self.0.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    /// Tells something to read, like a line that a log file would have. It becomes an event of the job, `job.log`.
+    ///
+    /// Never blocks. Lines that come faster than ten times a second go together; beyond 64 KiB that wait they are left
+    /// out, and that is told. All events of a job take 1 MiB at most.
+    pub fn log(&self, text: impl AsRef<str>) {
+        self.reports().log(text.as_ref());
+        self.0.reported.notify_one();
     }
 
-    /// Ends once there is progress to take.
+    /// Shows the next piece of the output before it is whole, for whoever watches: it becomes an event of the job,
+    /// `job.output`. What the handler returns is the output all the same.
+    ///
+    /// Never blocks, and has the bounds of [`log`](Self::log): pieces may be left out.
+    pub fn output(&self, chunk: impl AsRef<str>) {
+        self.reports().output(chunk.as_ref());
+        self.0.reported.notify_one();
+    }
+
+    /// The next report that nobody has taken yet.
+    pub(crate) fn take_report(&self) -> Option<SignalBody> {
+        self.reports().next()
+    }
+
+    /// Whole after every operation, so a panic elsewhere cannot have left it broken.
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.0.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends once there is something to take.
     pub(crate) async fn reported(&self) {
         self.0.reported.notified().await;
     }
@@ -133,11 +151,12 @@ mod tests {
         ctx.progress(10.0, "first");
         ctx.progress(120.0, "");
         ctx.reported().await;
-        assert_eq!(ctx.take_progress(), Some(Progress { percent: Some(100.0), message: None }));
+        assert_eq!(ctx.take_report(), Some(SignalBody::Progress { percent: Some(100.0), message: None }));
         ctx.progress(f64::NAN, "x".repeat(5000));
-        let progress = ctx.take_progress().unwrap();
-        assert_eq!(progress.percent, None);
-        assert!(progress.message.unwrap().len() < MAX_MESSAGE + 4);
-        assert_eq!(ctx.take_progress(), None);
+        let Some(SignalBody::Progress { percent: None, message: Some(message) }) = ctx.take_report() else {
+            panic!("no progress")
+        };
+        assert!(message.len() < MAX_MESSAGE + 4);
+        assert_eq!(ctx.take_report(), None);
     }
 }

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::broker::{Delivery, Subscriber};
 use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::{Message, Request, ReturnReason, RunResult, Unreadable};
@@ -148,7 +149,7 @@ impl Desk {
 
 fn admission(mode: DeliveryMode, alone: bool, redeliveries: u32) -> Admission {
     match mode {
-        DeliveryMode::AtMostOnce if redeliveries > 0 => Admission::Refuse,
+        DeliveryMode::AtMostOnce if redeliveries > 0 && !bites(Fault::RunRedelivered) => Admission::Refuse,
         DeliveryMode::AtLeastOnce if redeliveries >= SUSPECT && !alone => Admission::Suspect,
         _ => Admission::Run,
     }

@@ -4,8 +4,9 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::WorkerId;
-use buzzer_shared::message::{Outcome, Request, ReturnReason, RunResult, Started};
+use buzzer_shared::message::{Outcome, Request, ReturnReason, RunResult, Started, Told};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -66,6 +67,15 @@ struct Start {
     alone: Option<Alone>,
 }
 
+/// A run that has ended.
+#[derive(Debug)]
+struct Run {
+    started_at: Time,
+    /// What it told last.
+    told: Vec<Told>,
+    result: RunResult,
+}
+
 /// Why a handler is not called.
 #[derive(Debug)]
 enum NotBegun {
@@ -103,7 +113,7 @@ impl Executor {
             Ok(start) => Some(Begun { kind, request, hold, slot, start, span }),
             Err(NotBegun::Answer(result)) => {
                 drop(slot);
-                self.answer(hold, None, result).await;
+                self.answer_unstarted(hold, result).await;
                 None
             }
             Err(NotBegun::GaveUp) => None,
@@ -121,12 +131,15 @@ impl Executor {
         let signals = Signals::new(&self.signals, run, ctx.clone(), (!told).then_some(at));
         let wish = hold.cancellation().clone();
         let call = Call { ctx, limit, grace: self.cancel_grace, wish, cut: &self.cut, signals };
-        let calling = async { call.make(&kind.runner, request.input, seat).await.into_result(self.max_body) };
+        let calling = async {
+            let (ended, told) = call.make(&kind.runner, request.input, seat).await;
+            Run { started_at: at, told, result: ended.into_result(self.max_body) }
+        };
         let calling = pin!(calling.instrument(span));
-        let (result, alone) =
+        let (run, alone) =
             self.alone_for_a_while(calling, alone, Started { run, worker: self.worker, at, charged: false }).await;
         drop(slot);
-        self.answer(hold, Some(at), result).await;
+        self.answer(hold, run).await;
         // Only now, or a crash in between would be charged to it.
         drop(alone);
     }
@@ -135,10 +148,10 @@ impl Executor {
     /// the worker for them. Before that the API is told that it has company.
     async fn alone_for_a_while(
         &self,
-        mut calling: Pin<&mut impl Future<Output = RunResult>>,
+        mut calling: Pin<&mut impl Future<Output = Run>>,
         alone: Option<Alone>,
         in_company: Started,
-    ) -> (RunResult, Option<Alone>) {
+    ) -> (Run, Option<Alone>) {
         let Some(alone) = alone else { return (calling.await, None) };
         let told = async {
             tokio::time::sleep(ALONE_MAX).await;
@@ -146,7 +159,7 @@ impl Executor {
         };
         tokio::select! {
             biased;
-            result = &mut calling => return (result, Some(alone)),
+            run = &mut calling => return (run, Some(alone)),
             Ok(()) = told => drop(alone),
         }
         (calling.await, None)
@@ -154,13 +167,23 @@ impl Executor {
 
     /// Answers a request that was not started.
     pub(crate) async fn answer_unstarted(&self, hold: Hold, result: RunResult) {
-        self.answer(hold, None, result).await;
+        let outcome = Outcome { run: hold.run(), worker: self.worker, started_at: None, told: Vec::new(), result };
+        self.hand_over(hold, outcome).await;
+    }
+
+    /// Answers a request that was run.
+    async fn answer(&self, hold: Hold, run: Run) {
+        let Run { started_at, told, result } = run;
+        let outcome = Outcome { run: hold.run(), worker: self.worker, started_at: Some(started_at), told, result };
+        self.hand_over(hold, outcome).await;
     }
 
     /// Hands the outcome over, and only then acknowledges. The other way round, a crash in between would lose it;
     /// this way round, a crash in between runs the job twice.
-    async fn answer(&self, hold: Hold, started_at: Option<Time>, result: RunResult) {
-        let outcome = Outcome { run: hold.run(), worker: self.worker, started_at, result };
+    async fn hand_over(&self, hold: Hold, outcome: Outcome) {
+        if bites(Fault::AcknowledgeBeforeOutcome) {
+            hold.acknowledge_early().await;
+        }
         if self.outcomes.send(outcome).await.is_ok() {
             hold.acknowledge();
         }

@@ -65,6 +65,7 @@ mod outcomes;
 mod process;
 mod pulse;
 mod registry;
+mod report;
 mod runtime;
 mod signals;
 mod slots;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use buzzer_shared::command_line;
 use buzzer_worker::{ProcessConfig, StockConfig, lone_stock_worker};
 use clap::Parser;
 
@@ -19,6 +20,6 @@ struct Config {
 }
 
 fn main() -> ExitCode {
-    let config = Config::parse();
+    let config: Config = command_line::read();
     lone_stock_worker(&config.stock).run_with(&config.process)
 }

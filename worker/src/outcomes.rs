@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::broker::{Broker, Line, PublishError};
 use buzzer_shared::message::{Message, Outcome, Retry, RunResult, Started, Unreadable};
 use buzzer_shared::problem::job;
@@ -71,7 +72,10 @@ impl Outcomes {
         let mut tries = 0;
         loop {
             let Err(error) = self.broker.publish(route.clone(), message.clone()).await else { return Ok(()) };
-            debug!(message.id = ?message.message_id, r#type = message.r#type, %error, "A message was not taken yet");
+            if bites(Fault::SkipConfirm) {
+                return Ok(());
+            }
+            debug!(message.id = ?message.message_id, r#type = %message.r#type, %error, "A message was not taken yet");
             if let PublishError::TooLarge { size, limit } = error {
                 shrink(&mut message, size, limit);
             }

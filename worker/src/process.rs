@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::amqp::AmqpBroker;
+use buzzer_shared::command_line;
 use buzzer_shared::config::BrokerAddress;
+use buzzer_shared::health::{self, Unwell};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use clap::Parser;
@@ -35,10 +37,12 @@ pub enum ProcessError {
     Signals(std::io::Error),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
-    #[error("a worker of its own needs RabbitMQ (--broker amqp://…); the embedded broker lives in `buzzer up`")]
+    #[error("the embedded broker lives in `buzzer up`, with the API beside it; BUZZER_BROKER takes an amqp:// URL")]
     Embedded,
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    #[error(transparent)]
+    Unwell(#[from] Unwell),
 }
 
 impl WorkerBuilder {
@@ -47,7 +51,7 @@ impl WorkerBuilder {
     ///
     /// What is wrong is told on standard error, in one line.
     pub fn run(self) -> ExitCode {
-        let CommandLine { process, worker } = CommandLine::parse();
+        let CommandLine { process, worker } = command_line::read();
         self.config(worker).run_with(&process)
     }
 
@@ -63,6 +67,9 @@ impl WorkerBuilder {
     }
 
     fn try_run_with(self, process: &ProcessConfig) -> Result<(), ProcessError> {
+        if let (true, Some(address)) = (process.health, process.listen) {
+            return Ok(health::ask(address, "/livez")?);
+        }
         telemetry::start_log(&process.log).map_err(|error| ProcessError::Log(error.to_string()))?;
         let runtime =
             tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ProcessError::Runtime)?;
@@ -83,7 +90,7 @@ impl WorkerBuilder {
             None => self,
         };
         let worker = worker.build()?;
-        let BrokerAddress::Amqp(url) = &process.broker.broker else { return Err(ProcessError::Embedded) };
+        let BrokerAddress::Amqp(url) = process.broker.address() else { return Err(ProcessError::Embedded) };
         let shutdown = Shutdown::on_signals().map_err(ProcessError::Signals)?;
         let broker: Arc<dyn Broker> = AmqpBroker::connect(url.clone(), "buzzer-worker");
         let ended = worker.run(Arc::clone(&broker), process.broker.topology(), shutdown).await;

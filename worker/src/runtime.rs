@@ -51,7 +51,7 @@ pub struct Worker {
 /// Why a worker ended, or never began.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
-    #[error("cannot listen on {address}: {reason}")]
+    #[error("cannot listen on {address}: {reason}; BUZZER_LISTEN takes another address")]
     Listen { address: SocketAddr, reason: std::io::Error },
     #[error("the broker was closed")]
     BrokerClosed,

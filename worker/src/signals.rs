@@ -1,23 +1,26 @@
-//! What a run tells while it runs: that it started, and how far it is.
+//! What a run tells while it runs: that it started, and what its handler reports.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::broker::Broker;
 use buzzer_shared::id::{RunId, WorkerId};
-use buzzer_shared::message::{Message, Signal, SignalBody};
+use buzzer_shared::message::{Signal, SignalBody, TOLD_MAX, Told};
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Route;
+use tokio::time::Instant;
 use tracing::debug;
 
-use crate::context::{JobContext, Progress};
+use crate::context::JobContext;
 
-/// A run that ends sooner sends no signal: its outcome says when it started.
+/// A run that ends sooner sends no signal: its outcome says all.
 const QUIET: Duration = Duration::from_millis(50);
-/// The time between two signals of a run. Eight a second, so that `started` and the last word included they are
-/// never more than ten.
+/// The time between two signals of a run. Eight a second, so that with `started` they are never more than ten.
 const SPACING: Duration = Duration::from_millis(125);
+/// A signal younger than this may not have arrived yet when the run ends: the outcome carries it once more.
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// The way to the signals' queue.
 #[derive(Debug)]
@@ -38,58 +41,86 @@ pub(crate) struct Signals<'a> {
     started_at: Option<Time>,
     /// The number of the last signal.
     n: u32,
+    /// The reports of the last second, with when they were sent; `None` for the one that is on its way.
+    young: VecDeque<(Option<Instant>, Told)>,
 }
 
 impl<'a> Signals<'a> {
     /// The signals of a run that began at `started_at`; `None` when the API knows that already.
     pub(crate) fn new(sender: &'a SignalSender, run: RunId, ctx: JobContext, started_at: Option<Time>) -> Self {
-        Self { sender, run, ctx, started_at, n: 0 }
+        Self { sender, run, ctx, started_at, n: 0, young: VecDeque::new() }
     }
 
     /// Sends what there is to tell for as long as it is polled.
     ///
-    /// While one signal is on its way the next waits, and only the latest report is kept: nothing piles up.
+    /// While one signal is on its way the next waits, and what is reported meanwhile is bounded: nothing piles up.
     pub(crate) async fn pump(&mut self) -> Infallible {
         if let Some(started_at) = self.started_at {
             tokio::time::sleep(QUIET).await;
-            self.publish(SignalBody::Started, started_at).await;
+            let started = self.told(SignalBody::Started, started_at);
+            self.publish(started).await;
         }
         loop {
-            self.ctx.reported().await;
-            if let Some(progress) = self.ctx.take_progress() {
-                self.publish(progress.into(), self.sender.clock.now()).await;
-                tokio::time::sleep(SPACING).await;
+            let Some(report) = self.ctx.take_report() else {
+                self.ctx.reported().await;
+                continue;
+            };
+            let told = self.told(report, self.sender.clock.now());
+            self.young.retain(|(at, _)| is_young(*at));
+            // Before it is sent: should the run end meanwhile, nobody knows whether it was.
+            self.young.push_back((None, told.clone()));
+            self.publish(told).await;
+            if let Some((at, _)) = self.young.back_mut() {
+                *at = Some(Instant::now());
             }
+            tokio::time::sleep(SPACING).await;
         }
     }
 
-    /// Sends the last report, if the run sent signals at all. The run does not wait for it.
-    pub(crate) fn last_word(mut self) {
-        if self.n == 0 {
-            return;
+    /// What the outcome is to carry: the reports of the last second, and those that were still to be sent. Where that is
+    /// too much, the oldest are left out, and a line says so.
+    pub(crate) fn last_words(mut self) -> Vec<Told> {
+        let young = std::mem::take(&mut self.young).into_iter().filter(|(at, _)| is_young(*at));
+        let mut words: VecDeque<Told> = young.map(|(_, told)| told).collect();
+        while let Some(report) = self.ctx.take_report() {
+            let told = self.told(report, self.sender.clock.now());
+            words.push_back(told);
         }
-        if let Some(progress) = self.ctx.take_progress() {
-            let message = self.message(progress.into(), self.sender.clock.now());
-            let (broker, route) = (Arc::clone(&self.sender.broker), self.sender.route.clone());
-            tokio::spawn(async move { broker.publish(route, message).await });
+        let mut bytes: usize = words.iter().map(size).sum();
+        let mut left_out = Vec::new();
+        while bytes > TOLD_MAX
+            && let Some(oldest) = words.pop_front()
+        {
+            bytes -= size(&oldest);
+            left_out.push(oldest);
         }
+        if let Some(Told { n, at, .. }) = left_out.last() {
+            let text = format!("{} reports were left out here: too many at the end of the run", left_out.len());
+            words.push_front(Told { n: *n, at: *at, body: SignalBody::Log { text } });
+        }
+        words.into()
     }
 
-    async fn publish(&mut self, body: SignalBody, at: Time) {
-        let message = self.message(body, at);
-        if let Err(error) = self.sender.broker.publish(self.sender.route.clone(), message).await {
+    async fn publish(&self, told: Told) {
+        let Told { n, at, body } = told;
+        let signal = Signal { run: self.run, n, worker: self.sender.worker, at, body };
+        if let Err(error) = self.sender.broker.publish(self.sender.route.clone(), signal.to_message()).await {
             debug!(job.id = %self.run.job, %error, "A signal was lost");
         }
     }
 
-    fn message(&mut self, body: SignalBody, at: Time) -> Message {
+    fn told(&mut self, body: SignalBody, at: Time) -> Told {
         self.n += 1;
-        Signal { run: self.run, n: self.n, worker: self.sender.worker, at, body }.to_message()
+        Told { n: self.n, at, body }
     }
 }
 
-impl From<Progress> for SignalBody {
-    fn from(Progress { percent, message }: Progress) -> Self {
-        SignalBody::Progress { percent, message }
-    }
+/// Whether a report that was sent then, or is on its way, may not have arrived.
+fn is_young(sent: Option<Instant>) -> bool {
+    sent.is_none_or(|at| at.elapsed() < YOUNG)
+}
+
+/// As JSON in a list. Plain data with text keys: to write it cannot fail.
+fn size(told: &Told) -> usize {
+    serde_json::to_vec(told).map_or(0, |json| json.len() + 1)
 }

@@ -1,5 +1,6 @@
 //! Taking a new job in: storing it, and sending it out where its window has room.
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::Tenant;
 use bytes::Bytes;
 
@@ -27,8 +28,13 @@ async fn keep_and_send(state: AppState, draft: Job, input: Bytes, key: Option<Ke
         accepted = claim(accepted, &state);
     }
     let job = accepted.job.clone();
-    match state.store.submit(Submission { accepted, input: input.clone(), key }).await? {
-        Submitted::New => {}
+    let submission = Submission { accepted, input: input.clone(), key };
+    if bites(Fault::AnswerBeforeCommit) {
+        tokio::spawn(async move { state.store.submit(submission).await });
+        return Ok(job);
+    }
+    match state.store.submit(submission).await? {
+        Submitted::New => state.wake.feed_grew(&job.tenant),
         Submitted::Repeated(earlier) => return Ok(*earlier),
         Submitted::KeyReused => return Err(ApiError::KeyReused),
     }

@@ -4,13 +4,14 @@ use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 
-use super::view::{Content, JobView};
 use super::{JobPath, answer, get};
-use crate::extract::{Caller, Path};
+use crate::auth::Caller;
+use crate::extract::Path;
 use crate::lifecycle::{Done, Phase};
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::store::{Asked, Wish};
+use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, gives};

@@ -2,12 +2,13 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 
-use super::view::{Content, JobView};
 use super::{JobPath, get};
-use crate::extract::{Caller, Path};
+use crate::auth::Caller;
+use crate::extract::Path;
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::store::{Deleted, JobWithContent};
+use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("deleteJob")

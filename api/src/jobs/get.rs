@@ -9,13 +9,14 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::view::{Content, JobView, Waiting};
 use super::{JobPath, PLACE_MAX, WAIT_MAX};
-use crate::extract::{Caller, Path, Query};
+use crate::auth::Caller;
+use crate::extract::{Path, Query};
 use crate::lifecycle::{Job, Phase};
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::store::JobWithContent;
+use crate::view::{Content, JobView, Waiting};
 
 /// A client that asks again after this is neither late nor a burden.
 const ASK_AGAIN: &str = "1";
@@ -71,7 +72,7 @@ pub(super) async fn get(
         Phase::Ready => state.store.place(&job, PLACE_MAX).await?,
         _ => None,
     };
-    let view = JobView::whole(&job, &content, Waiting::of(&job, place, &state))?;
+    let view = JobView::whole(&job, &content, Waiting::of(&job, place, &state.lanes))?;
     Ok((headers(&job), Json(view)).into_response())
 }
 
@@ -154,10 +155,12 @@ fn etag(job: &Job) -> String {
     format!("W/{}", opaque_tag(job))
 }
 
-/// The number of the last event; and whether the job is to stop, which is no event.
+/// The number of the last event; whether the job is to stop, which is no event; and where its log is full, the number of the
+/// last signal, for its progress goes on.
 fn opaque_tag(job: &Job) -> String {
     let to_stop = if job.is_to_stop() { "-to-stop" } else { "" };
-    format!("\"{}{to_stop}\"", job.seq)
+    let signal = if job.is_truncated() { format!("-{}", job.signal) } else { String::new() };
+    format!("\"{}{signal}{to_stop}\"", job.seq)
 }
 
 /// Compares weakly, as `If-None-Match` does: with or without `W/` it is the same (RFC 9110, 13.1.2).

@@ -6,11 +6,12 @@ use buzzer_shared::kind::Kind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::view::{JobView, Waiting};
-use crate::extract::{Caller, Query};
+use crate::auth::Caller;
+use crate::extract::{Query, tag};
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::store::{Filter, Listed, Page};
+use crate::view::{JobView, Waiting};
 
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 500;
@@ -61,15 +62,8 @@ pub(super) async fn list(
     let more = jobs.len() > limit;
     jobs.truncate(limit);
     let next = jobs.last().filter(|_| more).map(|last| write_cursor(last.cursor));
-    let view = |listed: &Listed| JobView::short(&listed.job, Waiting::of(&listed.job, None, &state));
+    let view = |listed: &Listed| JobView::short(&listed.job, Waiting::of(&listed.job, None, &state.lanes));
     Ok(Json(JobList { items: jobs.iter().map(view).collect(), next }))
-}
-
-fn tag(text: &str) -> Result<(String, String), ApiError> {
-    match text.split_once(':') {
-        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
-        _ => Err(ApiError::BadQuery("`tag` is `name:value`.".into())),
-    }
 }
 
 /// Opaque on purpose: nobody should count on what is in it.

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod delete;
+mod events;
 mod get;
 mod list;
 mod result;
@@ -12,7 +13,6 @@ mod accept;
 mod answer;
 mod headers;
 mod order;
-mod view;
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
@@ -36,6 +36,7 @@ pub fn router() -> ApiRouter<AppState> {
                 .get_with(get::get, get::doc)
                 .delete_with(delete::delete, delete::doc),
         )
+        .api_route("/v1/jobs/{job}/events", get_with(events::events, events::doc))
         .api_route("/v1/jobs/{job}/cancel", post_with(cancel::cancel, cancel::doc))
         .api_route("/v1/jobs/{job}/retry", post_with(retry::retry, retry::doc))
         .api_route("/v1/jobs/{job}/result", get_with(result::result, result::doc))

@@ -4,7 +4,8 @@ use axum::response::{IntoResponse, Response};
 use http::header;
 
 use super::{JobPath, get};
-use crate::extract::{Caller, Path};
+use crate::auth::Caller;
+use crate::extract::Path;
 use crate::problem::ApiError;
 use crate::state::AppState;
 

@@ -7,13 +7,14 @@ use buzzer_shared::kind::KindSpec;
 use buzzer_shared::time::Time;
 use http::{HeaderMap, StatusCode};
 
-use super::view::{Content, JobView};
 use super::{JobPath, accept, answer, get, headers};
-use crate::extract::{Caller, Path};
+use crate::auth::Caller;
+use crate::extract::Path;
 use crate::lifecycle::{Ignored, Job};
 use crate::problem::{ApiError, KnownKinds};
 use crate::state::AppState;
 use crate::store::{Asked, Wish};
+use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, gives, takes};

@@ -10,13 +10,16 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::get::{self, Until};
 use super::order::SubmitJob;
-use super::view::{Content, JobView};
 use super::{JobPath, accept, answer, headers};
+use crate::auth::{Caller, Pass};
 use crate::catalog::Entry;
-use crate::extract::{Caller, JsonBody, Path};
+use crate::extract::{JsonBody, Path};
 use crate::lifecycle::Job;
+use crate::negotiate::{self, EVENT_STREAM, JSON};
 use crate::problem::{ApiError, KnownKinds};
 use crate::state::AppState;
+use crate::streams::{self, JobEvents};
+use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, gives, takes};
@@ -29,21 +32,29 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description(
             "Answers `202` with the job once it is stored. With `Prefer: wait=N` the answer is held for at most N \
              seconds (60 at most), and is `200` if the job is done by then. With an `Idempotency-Key`, sending the same \
-             again answers with the same job.",
+             again answers with the same job. With `Accept: text/event-stream` the answer is the job's events, from its \
+             acceptance to its end.",
         )
         .parameter_untyped("job", |parameter| parameter.description("The kind's name."))
         .input::<Json<SubmitJob<'static>>>()
         .response_with::<202, Json<JobView>, _>(|r| gives(r.description("Accepted: it is stored, and will be run."), ANSWERED))
-        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("Done within the time that `Prefer: wait` gave."), ANSWERED))
+        .response_with::<200, Json<JobView>, _>(|r| {
+            let r = r.description("Done within the time that `Prefer: wait` gave; or the job's events.");
+            streams::or_streams(gives(r, ANSWERED))
+        })
 }
 
 pub(super) async fn submit(
     caller: Caller,
+    pass: Pass,
     State(state): State<AppState>,
     Path(path): Path<JobPath>,
     request: HeaderMap,
     body: JsonBody,
 ) -> Result<Response, ApiError> {
+    let form = negotiate::best(&request, &[JSON, EVENT_STREAM])?;
+    // Before anything is stored: who cannot be answered must not have a job either.
+    let place = if form == EVENT_STREAM { Some(state.bounds.stream()?) } else { None };
     let Some(entry) = state.catalog.kind(&path.job) else {
         return Err(ApiError::UnknownKind(path.job, KnownKinds(state.catalog.names())));
     };
@@ -59,6 +70,13 @@ pub(super) async fn submit(
         }
         Err(refused) => (accept::earlier(&state, &tenant, key).await?.ok_or(refused)?, None),
     };
+    if let Some(place) = place {
+        let location = answer::location(&job);
+        let mut response =
+            streams::answer(pass, state.shutdown.clone(), JobEvents::new(&state, tenant, job.id, 0, place));
+        response.headers_mut().extend(location);
+        return Ok(response);
+    }
     let (job, content) = match at_hand {
         Some(input) => as_it_is(&state, job, input, waited).await,
         None => get::wait(&state, &tenant, job.id, Until::Done, waited).await?,

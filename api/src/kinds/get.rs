@@ -3,6 +3,7 @@ use axum::Json;
 use axum::extract::State;
 
 use super::list::KindView;
+use crate::auth::Caller;
 use crate::extract::Path;
 use crate::problem::{ApiError, KnownKinds};
 use crate::state::AppState;
@@ -20,7 +21,11 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description("What is known about one kind: schemas, retry policy, timeout.")
 }
 
-pub(super) async fn get(State(state): State<AppState>, path: Path<KindPath>) -> Result<Json<KindView>, ApiError> {
+pub(super) async fn get(
+    _: Caller,
+    State(state): State<AppState>,
+    path: Path<KindPath>,
+) -> Result<Json<KindView>, ApiError> {
     match state.catalog.kind(&path.0.kind) {
         Some(entry) => Ok(Json(KindView::new(&entry, &state))),
         None => Err(ApiError::UnknownKind(path.0.kind, KnownKinds(state.catalog.names()))),

@@ -6,6 +6,7 @@ use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::auth::Caller;
 use crate::catalog::Entry;
 use crate::state::AppState;
 
@@ -35,6 +36,6 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("listKinds").tag("kinds").summary("What work there is").description("Every kind that a worker has announced.")
 }
 
-pub(super) async fn list(State(state): State<AppState>) -> Json<KindList> {
+pub(super) async fn list(_: Caller, State(state): State<AppState>) -> Json<KindList> {
     Json(KindList { items: state.catalog.kinds().iter().map(|entry| KindView::new(entry, &state)).collect() })
 }

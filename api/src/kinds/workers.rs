@@ -9,6 +9,7 @@ use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::auth::Operator;
 use crate::state::AppState;
 use crate::store::KnownWorker;
 
@@ -42,6 +43,6 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description("The workers that were heard of in the last 15 seconds, the longest running first.")
 }
 
-pub(super) async fn list(State(state): State<AppState>) -> Json<WorkerList> {
+pub(super) async fn list(_: Operator, State(state): State<AppState>) -> Json<WorkerList> {
     Json(WorkerList { items: state.catalog.workers().into_iter().map(Into::into).collect() })
 }

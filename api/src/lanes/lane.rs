@@ -6,6 +6,8 @@ use buzzer_shared::time::Time;
 
 /// After the broker sent a request back, its kind rests so long: its queue is being made again.
 const REST: Duration = Duration::from_secs(1);
+/// What lies ahead is filled up once so great a part of it is gone: one in four.
+const REFILL: usize = 4;
 
 /// One kind's share of the broker.
 #[derive(Debug, Default)]
@@ -42,9 +44,12 @@ impl Lane {
         if self.slots == 0 || !self.open || resting {
             return 0;
         }
-        let ahead = if self.early { 0 } else { self.completions.in_last_second(now) };
-        let window = self.slots + ahead;
-        window.saturating_sub(self.out)
+        (self.slots + self.ahead(now)).saturating_sub(self.out)
+    }
+
+    /// How many may be out besides those that the slots hold.
+    fn ahead(&self, now: Time) -> usize {
+        if self.early { 0 } else { self.completions.in_last_second(now) }
     }
 
     /// Takes a place for a job that is not in the store yet.
@@ -86,9 +91,12 @@ impl Lane {
         self.rests_until = Some(now + REST);
     }
 
-    /// Whether there may be something to send, and room for it.
+    /// Whether there may be something to send, and room that is worth it: for a slot that would stand idle, or for a
+    /// good part of what lies ahead. One at a time, whenever one is done, each step of their road would be made for a
+    /// few, in the store, on RabbitMQ and in the workers.
     pub fn is_hungry(&self, now: Time) -> bool {
-        self.backlog && self.room(now) > 0
+        let room = self.room(now);
+        self.backlog && room > 0 && (self.out < self.slots || room >= self.ahead(now) / REFILL)
     }
 }
 
@@ -151,6 +159,26 @@ mod tests {
         assert_eq!(lane.room(Time::from_millis(12_000)), 8 - 1);
         lane.early = true;
         assert_eq!(lane.room(Time::from_millis(10_500)), 8 - 1);
+    }
+
+    #[test]
+    fn what_lies_ahead_is_filled_up_in_good_parts_and_a_free_slot_at_once() {
+        let now = Time::from_millis(10_000);
+        let mut lane = Lane { backlog: true, out: 88, ..open_lane(8) };
+        for _ in 0..40 {
+            lane.leave(true, now);
+        }
+        let mut hungry_with = |out| {
+            lane.out = out;
+            lane.is_hungry(now)
+        };
+        // The window is 48, and a quarter of what lies ahead is 10.
+        assert!(!hungry_with(48));
+        assert!(!hungry_with(39));
+        assert!(hungry_with(38));
+        assert!(hungry_with(7));
+        // A slow kind has nothing ahead: each of its slots counts.
+        assert!(Lane { backlog: true, out: 7, ..open_lane(8) }.is_hungry(now));
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Lanes {
         self.0.hungry.notify_one();
     }
 
+    /// How the line to the broker is.
+    pub fn line(&self) -> Line {
+        self.0.line.borrow().clone()
+    }
+
     /// Takes note of what became of jobs.
     pub fn changed(&self, changes: &[Change]) {
         let now = self.now();
@@ -162,6 +167,12 @@ impl Lanes {
     /// Ends once a lane may have become hungry.
     pub async fn hungry(&self) {
         self.0.hungry.notified().await;
+    }
+
+    /// How many jobs of all kinds are thought to be out, for tests of the whole.
+    #[cfg(feature = "contract")]
+    pub fn out(&self) -> usize {
+        self.all().values().map(|lane| lane.out).sum()
     }
 
     /// Whether the queue of this kind is there.

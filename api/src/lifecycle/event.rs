@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Progress, RunLease};
+use super::{Late, Report, RunLease};
 
 /// Something that happened to a job.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,12 +28,20 @@ pub enum Event {
     Started { dispatch: u32, n: u32, worker: WorkerId, at: Time, lease: RunLease },
     /// A worker has acknowledged its request, and calls its handler next. `charged`: a crash would be its own doing.
     StartedEarly { dispatch: u32, worker: WorkerId, at: Time, lease: RunLease, charged: bool },
-    /// Its handler tells how far it is.
-    Progressed { dispatch: u32, n: u32, worker: WorkerId, at: Time, lease: RunLease, progress: Progress },
+    /// Its handler tells something.
+    Reported { dispatch: u32, n: u32, worker: WorkerId, at: Time, lease: RunLease, report: Report },
     /// A worker still has it.
     Held { dispatch: u32, lease: RunLease },
-    /// A worker answered. `chance` is uniform in 0..1, for the wait before another attempt.
-    Finished { dispatch: u32, worker: WorkerId, started_at: Option<Time>, result: RunResult, chance: f64 },
+    /// A worker answered; `late` is what its handler told last. `chance` is uniform in 0..1, for the wait before another
+    /// attempt.
+    Finished {
+        dispatch: u32,
+        worker: WorkerId,
+        started_at: Option<Time>,
+        late: Vec<Late>,
+        result: RunResult,
+        chance: f64,
+    },
     /// Nobody has spoken for it until its lease ended. `bereft`: a worker of its kind was lost of late, which may have
     /// had it.
     LeaseEnded { bereft: bool },
@@ -63,6 +71,13 @@ pub enum LogType {
     Started,
     #[serde(rename = "job.progress")]
     Progress,
+    #[serde(rename = "job.log")]
+    Log,
+    #[serde(rename = "job.output")]
+    Output,
+    /// The handlers of this job have told as much as is kept; nothing more of the three before follows.
+    #[serde(rename = "job.truncated")]
+    Truncated,
     #[serde(rename = "job.retrying")]
     Retrying,
     #[serde(rename = "job.succeeded")]
@@ -76,10 +91,13 @@ pub enum LogType {
 }
 
 impl LogType {
-    pub const ALL: [LogType; 8] = [
+    pub const ALL: [LogType; 11] = [
         LogType::Accepted,
         LogType::Started,
         LogType::Progress,
+        LogType::Log,
+        LogType::Output,
+        LogType::Truncated,
         LogType::Retrying,
         LogType::Succeeded,
         LogType::Failed,
@@ -92,11 +110,30 @@ impl LogType {
             LogType::Accepted => "job.accepted",
             LogType::Started => "job.started",
             LogType::Progress => "job.progress",
+            LogType::Log => "job.log",
+            LogType::Output => "job.output",
+            LogType::Truncated => "job.truncated",
             LogType::Retrying => "job.retrying",
             LogType::Succeeded => "job.succeeded",
             LogType::Failed => "job.failed",
             LogType::Canceled => "job.canceled",
             LogType::Expired => "job.expired",
+        }
+    }
+}
+
+impl LogType {
+    /// Whether it is the last entry of its log.
+    pub fn is_terminal(self) -> bool {
+        match self {
+            LogType::Succeeded | LogType::Failed | LogType::Canceled | LogType::Expired => true,
+            LogType::Accepted
+            | LogType::Started
+            | LogType::Progress
+            | LogType::Log
+            | LogType::Output
+            | LogType::Truncated
+            | LogType::Retrying => false,
         }
     }
 }

@@ -52,6 +52,9 @@ pub struct Job {
     pub started_at: Option<Time>,
     pub finished_at: Option<Time>,
     pub progress: Option<Progress>,
+    /// How many bytes of its log its handlers have filled. More than [`TOLD_MAX`](super::TOLD_MAX): the log says that
+    /// there was more.
+    pub told: u32,
     /// Of the last attempt that failed.
     pub error: Option<Problem>,
 }
@@ -157,6 +160,7 @@ impl Job {
             started_at: None,
             finished_at: None,
             progress: None,
+            told: 0,
             error: None,
         }
     }
@@ -164,6 +168,11 @@ impl Job {
     /// Whether a worker has said of the current dispatch that it runs it.
     pub fn has_begun(&self) -> bool {
         self.signal > 0 || self.early.is_some()
+    }
+
+    /// Whether its log has left out something that a handler told.
+    pub fn is_truncated(&self) -> bool {
+        self.told > super::TOLD_MAX
     }
 
     /// Whether its end is wished for, and has not come yet.

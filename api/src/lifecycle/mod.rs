@@ -5,10 +5,12 @@
 
 mod event;
 mod job;
+mod report;
 mod step;
 #[cfg(test)]
 mod table;
 
 pub use event::{Entry, Event, LogType};
 pub use job::{Done, Early, Job, Phase, Progress, RunLease, Suspicion};
+pub use report::{Late, Report, TOLD_MAX};
 pub use step::{Effect, Ignored, Transition, accept, step};

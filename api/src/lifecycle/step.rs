@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::WorkerId;
 use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::{Retry, ReturnReason, RunResult};
@@ -8,7 +9,8 @@ use buzzer_shared::time::Time;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Done, Early, Entry, Event, Job, LogType, Phase, Progress, RunLease};
+use super::report::size;
+use super::{Done, Early, Entry, Event, Job, Late, LogType, Phase, Report, RunLease, TOLD_MAX};
 
 /// So many runs may vanish with their worker before the job goes out alone. A delivery that was lost twice is a suspect
 /// in the eyes of a worker, too.
@@ -81,13 +83,14 @@ impl Ignored {
 pub fn accept(job: Job) -> Transition {
     let phase = if job.run_at > job.created_at { Phase::Scheduled } else { Phase::Ready };
     let mut transition = Transition { job: Job { phase, ..job }, effects: Vec::with_capacity(3) };
-    transition.log(LogType::Accepted, transition.job.created_at, None);
+    let not_before = (phase == Phase::Scheduled).then(|| json!({ "run_at": transition.job.run_at }));
+    transition.log(LogType::Accepted, transition.job.created_at, not_before);
     transition
 }
 
 /// Decides what comes of `event` for `job` at `now`. Total: every phase has an answer to every event.
 pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> {
-    if let Phase::Done(_) = job.phase {
+    if matches!(job.phase, Phase::Done(_)) && !bites(Fault::OutliveEnd) {
         return Err(Ignored::Done);
     }
     let next = Transition { job: job.clone(), effects: Vec::new() };
@@ -105,15 +108,19 @@ pub fn step(job: &Job, event: &Event, now: Time) -> Result<Transition, Ignored> 
             fence_early(job, *dispatch, *charged)?;
             Ok(started_early(next, Run { worker: *worker, started_at: Some(*at) }, *charged, *lease))
         }
-        Event::Progressed { dispatch, n, worker, at, lease, progress } => {
+        Event::Reported { dispatch, n, worker, at, lease, report } => {
             fence_signal(job, *dispatch, *n)?;
-            let started = started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *lease);
-            Ok(progressed(started, *at, progress))
+            let mut started = started(next, *n, Run { worker: *worker, started_at: Some(*at) }, *lease);
+            started.tell(report, *at);
+            Ok(started)
         }
         Event::Held { dispatch, lease } => held(next, *dispatch, *lease),
-        Event::Finished { dispatch, worker, started_at, result, chance } => {
+        Event::Finished { dispatch, worker, started_at, late, result, chance } => {
             fence_outcome(job, *dispatch, result)?;
-            Ok(finished(next, Run { worker: *worker, started_at: *started_at }, result, *chance, now))
+            let run = Run { worker: *worker, started_at: *started_at };
+            // What an old dispatch told is no news of the one that runs now.
+            let late = if fence(job, *dispatch).is_ok() { late } else { &Vec::new() };
+            Ok(finished(told_late(next, run, late), run, result, *chance, now))
         }
         Event::LeaseEnded { bereft } => lease_ended(next, *bereft, now),
         Event::CancelRequested => cancel_requested(next, now),
@@ -156,7 +163,7 @@ fn claimed(mut next: Transition, until: Time) -> Result<Transition, Ignored> {
         return Err(Ignored::NotNow);
     }
     next.job.phase = Phase::Sent { until };
-    next.job.dispatch += 1;
+    next.job.dispatch += u32::from(next.job.dispatch == 0 || !bites(Fault::KeepDispatch));
     next.job.awaited = true;
     next.job.signal = 0;
     next.job.early = None;
@@ -197,15 +204,24 @@ fn started_early(mut next: Transition, run: Run, charged: bool, lease: RunLease)
     next
 }
 
-fn progressed(mut next: Transition, at: Time, progress: &Progress) -> Transition {
-    next.job.progress = Some(progress.clone());
-    next.log(LogType::Progress, at, Some(json!(progress)));
+/// What came by itself before is known.
+fn told_late(mut next: Transition, run: Run, late: &[Late]) -> Transition {
+    for Late { n, at, report } in late {
+        if *n <= next.job.signal {
+            continue;
+        }
+        next.begin(Run { started_at: run.started_at.or(Some(*at)), ..run });
+        next.job.signal = *n;
+        next.tell(report, *at);
+    }
     next
 }
 
 /// A worker that names a job in its beat will call its handler or has called it: the lease lives on.
 fn held(mut next: Transition, dispatch: u32, lease: RunLease) -> Result<Transition, Ignored> {
-    fence(&next.job, dispatch)?;
+    if !bites(Fault::RenewDeadLease) {
+        fence(&next.job, dispatch)?;
+    }
     match next.job.phase {
         Phase::Sent { .. } | Phase::Ready | Phase::Running { .. } if next.job.has_begun() => next.run_on(lease),
         Phase::Sent { .. } | Phase::Ready => next.job.phase = Phase::Sent { until: lease.until },
@@ -215,13 +231,15 @@ fn held(mut next: Transition, dispatch: u32, lease: RunLease) -> Result<Transiti
 }
 
 fn finished(mut next: Transition, run: Run, result: &RunResult, chance: f64, now: Time) -> Transition {
-    next.job.awaited = false;
+    next.job.awaited = bites(Fault::CountTwice);
     if !matches!(result, RunResult::Returned(_)) {
         next.begin(run);
     }
     match result {
         RunResult::Succeeded(output) => {
-            next.effects.push(Effect::KeepOutput(output.clone()));
+            if !bites(Fault::LoseOutput) {
+                next.effects.push(Effect::KeepOutput(output.clone()));
+            }
             next.job.error = None;
             next.end(Done::Succeeded, now);
         }
@@ -245,7 +263,7 @@ fn lease_ended(mut next: Transition, bereft: bool, now: Time) -> Result<Transiti
         _ => return Err(Ignored::NotNow),
     }
     if next.job.cancel_requested_at.is_none() {
-        if next.job.delivery == DeliveryMode::AtMostOnce {
+        if next.job.delivery == DeliveryMode::AtMostOnce && !bites(Fault::RunLostAgain) {
             next.lose(
                 if next.job.has_begun() {
                     "Its worker was lost, or fell silent, before its end was known."
@@ -268,6 +286,7 @@ fn lease_ended(mut next: Transition, bereft: bool, now: Time) -> Result<Transiti
             next.end(Done::Failed, now);
             return Ok(next);
         }
+        next.job.attempt += u32::from(bites(Fault::CountLostWorker));
     }
     next.go_back(now);
     Ok(next)
@@ -299,7 +318,7 @@ fn fence(job: &Job, dispatch: u32) -> Result<(), Ignored> {
     if dispatch > job.dispatch || dispatch == 0 {
         return Err(Ignored::UnknownDispatch);
     }
-    if dispatch < job.dispatch || !job.awaited {
+    if (dispatch < job.dispatch && !bites(Fault::ForgetFence)) || !job.awaited {
         return Err(Ignored::OldDispatch);
     }
     Ok(())
@@ -331,7 +350,7 @@ fn fence_signal(job: &Job, dispatch: u32, n: u32) -> Result<(), Ignored> {
 
 impl Transition {
     fn log(&mut self, r#type: LogType, at: Time, data: Option<serde_json::Value>) {
-        self.job.seq += 1;
+        self.job.seq += 1 + u32::from(bites(Fault::LoseEventNumber));
         let entry = Entry { seq: self.job.seq, at, r#type, attempt: self.job.attempt, data };
         self.effects.push(Effect::Log(entry));
     }
@@ -345,6 +364,24 @@ impl Transition {
             self.job.started_at = Some(at);
             self.job.progress = None;
             self.log(LogType::Started, at, Some(json!({ "worker": run.worker })));
+        }
+    }
+
+    /// Writes down what a handler tells, as long as there is room for it. Its last progress is the job's in any case.
+    fn tell(&mut self, report: &Report, at: Time) {
+        if let Report::Progress(progress) = report {
+            self.job.progress = Some(progress.clone());
+        }
+        if self.job.is_truncated() {
+            return;
+        }
+        let data = report.data();
+        self.job.told = self.job.told.saturating_add(size(&data));
+        if self.job.is_truncated() {
+            self.job.told = TOLD_MAX + 1;
+            self.log(LogType::Truncated, at, Some(json!({ "limit": TOLD_MAX })));
+        } else {
+            self.log(report.log_type(), at, Some(data));
         }
     }
 
@@ -398,7 +435,7 @@ impl Transition {
 
     fn fail(&mut self, problem: &Problem, retry: Retry, chance: f64, now: Time) {
         self.job.error = Some(problem.clone());
-        if self.job.cancel_requested_at.is_some() {
+        if self.job.cancel_requested_at.is_some() && !bites(Fault::ForgetCancel) {
             return self.end(Done::Canceled, now);
         }
         let wait = match retry {

@@ -1,11 +1,9 @@
 //! Every phase against every event, and what holds whatever happens.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
-use buzzer_shared::job::Priority;
-use buzzer_shared::kind::DeliveryMode;
+use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::problem::{self, Problem};
 use buzzer_shared::retry::RetryPolicy;
@@ -14,8 +12,8 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
-    Done, Early, Effect, Entry, Event, Ignored, Job, LogType, Phase, Progress, RunLease, Suspicion, Transition, accept,
-    step,
+    Done, Early, Effect, Entry, Event, Ignored, Job, Late, LogType, Phase, Progress, Report, RunLease, Suspicion,
+    TOLD_MAX, Transition, accept, step,
 };
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
@@ -90,7 +88,7 @@ fn column(event: &Event) -> usize {
         Event::Unsendable { .. } => 4,
         Event::Started { .. } => 5,
         Event::StartedEarly { .. } => 6,
-        Event::Progressed { .. } => 7,
+        Event::Reported { .. } => 7,
         Event::Held { .. } => 8,
         Event::Finished { result, .. } => match result {
             RunResult::Succeeded(_) => 9,
@@ -156,33 +154,9 @@ fn problem() -> Problem {
 
 /// A job whose times have all come, in each phase as its life leaves it.
 fn jobs() -> [Job; 13] {
-    let base = Job {
-        id: JobId::from(uuid::Uuid::from_u128(1)),
-        tenant: Tenant::default(),
-        kind: "echo".parse().unwrap(),
-        priority: Priority::default(),
-        tags: BTreeMap::new(),
-        retry_of: None,
-        retry: RetryPolicy::default(),
-        timeout: Duration::from_secs(60),
-        delivery: DeliveryMode::AtLeastOnce,
-        created_at: NOW - Duration::from_secs(9),
-        run_at: NOW,
-        expires_at: Some(NOW),
-        phase: Phase::Scheduled,
-        attempt: 1,
-        dispatch: 0,
-        awaited: false,
-        signal: 0,
-        early: None,
-        suspicion: Suspicion::default(),
-        cancel_requested_at: None,
-        seq: 1,
-        started_at: None,
-        finished_at: None,
-        progress: None,
-        error: None,
-    };
+    let spec = KindSpec::any("echo".parse().unwrap());
+    let new = Job::new(JobId::from(uuid::Uuid::from_u128(1)), Tenant::default(), &spec, NOW - Duration::from_secs(9));
+    let base = Job { run_at: NOW, expires_at: Some(NOW), seq: 1, ..new };
     let in_phase = |phase| Job { phase, ..base.clone() };
     let out = |phase| Job { phase, dispatch: 1, awaited: true, ..base.clone() };
     let begun = |phase| Job { started_at: Some(NOW), signal: 1, seq: 2, ..out(phase) };
@@ -207,7 +181,14 @@ fn jobs() -> [Job; 13] {
 
 /// One of each event, from the first dispatch.
 fn events(dispatch: u32) -> [Event; EVENTS] {
-    let finished = |result| Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), result, chance: 0.5 };
+    let finished = |result| Event::Finished {
+        dispatch,
+        worker: worker(),
+        started_at: Some(NOW),
+        late: Vec::new(),
+        result,
+        chance: 0.5,
+    };
     [
         Event::Due,
         Event::Expired,
@@ -229,8 +210,11 @@ fn events(dispatch: u32) -> [Event; EVENTS] {
 }
 
 fn progressed(dispatch: u32, n: u32) -> Event {
-    let progress = Progress { percent: Some(4.0), message: None };
-    Event::Progressed { dispatch, n, worker: worker(), at: NOW, lease: LEASE, progress }
+    reported(dispatch, n, Report::Progress(Progress { percent: Some(4.0), message: None }))
+}
+
+fn reported(dispatch: u32, n: u32, report: Report) -> Event {
+    Event::Reported { dispatch, n, worker: worker(), at: NOW, lease: LEASE, report }
 }
 
 #[test]
@@ -274,6 +258,50 @@ fn a_signal_that_is_not_above_the_last_is_stale() {
 }
 
 #[test]
+fn what_was_told_last_is_written_once_and_before_the_end() {
+    let log = |text: &str| Report::Log(text.into());
+    let late = |n: u32, text: &str| Late { n, at: NOW, report: log(text) };
+    let finished = |dispatch| Event::Finished {
+        dispatch,
+        worker: worker(),
+        started_at: Some(NOW),
+        late: vec![late(2, "two"), late(3, "three")],
+        result: RunResult::Succeeded(Bytes::from_static(b"1")),
+        chance: 0.5,
+    };
+    let types = |job: &Job, event: &Event| {
+        let effects = step(job, event, NOW).unwrap().effects;
+        entries(&effects).map(|entry| entry.r#type).collect::<Vec<_>>()
+    };
+    let [sent, running] = [&jobs()[4], &jobs()[5]];
+    let (start, end) = (LogType::Started, LogType::Succeeded);
+    assert_eq!(types(sent, &finished(1)), [start, LogType::Log, LogType::Log, end], "no signal came");
+    let two_taken = step(running, &reported(1, 2, log("two")), NOW).unwrap().job;
+    assert_eq!(types(&two_taken, &finished(1)), [LogType::Log, end], "the second came by itself");
+    let sent_again = Job { dispatch: 2, signal: 0, ..sent.clone() };
+    assert_eq!(types(&sent_again, &finished(1)), [start, end], "another run is under way now");
+}
+
+#[test]
+fn a_log_that_is_full_says_so_once_and_progress_goes_on() {
+    let mut job = jobs()[5].clone();
+    let mut types = Vec::new();
+    let mut tell = |n, report| {
+        let told = step(&job, &reported(1, n, report), NOW).unwrap();
+        types.extend(entries(&told.effects).map(|entry| entry.r#type));
+        job = told.job;
+        job.clone()
+    };
+    let fits = TOLD_MAX as usize - "{\"text\":\"\"}".len() - 64;
+    assert_eq!(tell(2, Report::Log("x".repeat(fits))).told, TOLD_MAX);
+    tell(3, Report::Output("y".into()));
+    tell(4, Report::Log("z".into()));
+    let progress = Progress { percent: Some(99.0), message: None };
+    assert_eq!(tell(5, Report::Progress(progress.clone())).progress, Some(progress));
+    assert_eq!(types, [LogType::Log, LogType::Truncated]);
+}
+
+#[test]
 fn nothing_wakes_expires_or_comes_back_before_its_time() {
     let early = NOW - Duration::from_millis(1);
     for job in jobs() {
@@ -288,7 +316,8 @@ fn a_failure_is_tried_again_as_policy_and_handler_say() {
     let run = |attempt, retry| {
         let job = Job { attempt, ..jobs()[4].clone() };
         let result = RunResult::Failed { problem: problem(), retry };
-        let event = Event::Finished { dispatch: 1, worker: worker(), started_at: None, result, chance: 0.5 };
+        let event =
+            Event::Finished { dispatch: 1, worker: worker(), started_at: None, late: Vec::new(), result, chance: 0.5 };
         step(&job, &event, NOW).unwrap().job
     };
     let again = run(1, Retry::Policy);
@@ -357,7 +386,8 @@ fn a_worker_may_take_a_charge_back_but_not_make_one() {
 #[test]
 fn a_suspect_that_is_handed_back_goes_out_alone() {
     let result = RunResult::Returned(ReturnReason::Suspect);
-    let event = Event::Finished { dispatch: 1, worker: worker(), started_at: None, result, chance: 0.5 };
+    let event =
+        Event::Finished { dispatch: 1, worker: worker(), started_at: None, late: Vec::new(), result, chance: 0.5 };
     let job = step(&jobs()[4], &event, NOW).unwrap().job;
     assert_eq!((job.phase, job.suspicion.alone, job.attempt), (Phase::Ready, true, 1));
 }
@@ -369,6 +399,7 @@ fn what_must_not_run_twice_is_lost_when_its_end_stays_unknown() {
         dispatch: 1,
         worker: worker(),
         started_at,
+        late: Vec::new(),
         result: RunResult::Returned(ReturnReason::Stopping),
         chance: 0.5,
     };
@@ -396,6 +427,16 @@ fn an_early_run_lives_on_the_shorter_lease_and_is_taken_once() {
     assert_eq!(claimed.early, None);
 }
 
+/// Of a size that fills a log after some of them.
+fn report() -> impl Strategy<Value = Report> {
+    let text = || (0..400_000_usize).prop_map(|size| "x".repeat(size));
+    prop_oneof![
+        4 => (0.0..100.0).prop_map(|percent| Report::Progress(Progress { percent: Some(percent), message: None })),
+        1 => text().prop_map(Report::Log),
+        1 => text().prop_map(Report::Output),
+    ]
+}
+
 /// A life as chance has it: an event, and how much later it comes.
 #[derive(Debug, Clone)]
 struct Act {
@@ -417,11 +458,13 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(RunResult::Canceled),
         2 => prop_oneof![Just(ReturnReason::Stopping), Just(ReturnReason::Suspect)].prop_map(RunResult::Returned),
     ];
-    let finished = (dispatch.clone(), proptest::option::of(time()), result, 0.0..1.0).prop_map(
-        |(dispatch, started_at, result, chance)| Event::Finished {
+    let late = prop::collection::vec((0..9_u32, report()).prop_map(|(n, report)| Late { n, at: NOW, report }), 0..3);
+    let finished = (dispatch.clone(), proptest::option::of(time()), late, result, 0.0..1.0).prop_map(
+        |(dispatch, started_at, late, result, chance)| Event::Finished {
             dispatch,
             worker: worker(),
             started_at,
+            late,
             result,
             chance,
         },
@@ -437,7 +480,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (dispatch.clone(), time(), time(), any::<bool>()).prop_map(|(dispatch, at, until, charged)| {
             Event::StartedEarly { dispatch, worker: worker(), at, lease: lease(until), charged }
         }),
-        2 => (dispatch.clone(), 0..9_u32).prop_map(|(dispatch, n)| progressed(dispatch, n)),
+        2 => (dispatch.clone(), 0..9_u32, report()).prop_map(|(dispatch, n, report)| reported(dispatch, n, report)),
         2 => (dispatch, time()).prop_map(|(dispatch, until)| Event::Held { dispatch, lease: lease(until) }),
         4 => finished,
         3 => any::<bool>().prop_map(|bereft| Event::LeaseEnded { bereft }),
@@ -473,13 +516,6 @@ fn entries(effects: &[Effect]) -> impl Iterator<Item = &Entry> {
         Effect::Log(entry) => Some(entry),
         Effect::KeepOutput(_) => None,
     })
-}
-
-fn is_terminal(r#type: LogType) -> bool {
-    match r#type {
-        LogType::Succeeded | LogType::Failed | LogType::Canceled | LogType::Expired => true,
-        LogType::Accepted | LogType::Started | LogType::Progress | LogType::Retrying => false,
-    }
 }
 
 /// What one move may change, whatever it is.
@@ -521,10 +557,18 @@ fn check_move(before: &Job, event: &Event, transition: &Transition) {
 fn check_log(log: &[Entry], job: &Job, reported_start: bool) {
     assert!(log.iter().zip(1..).all(|(entry, seq)| entry.seq == seq), "1, 2, 3, … without gaps");
     assert_eq!(log[0].r#type, LogType::Accepted);
-    let terminal: Vec<usize> = (0..log.len()).filter(|&i| is_terminal(log[i].r#type)).collect();
+    let terminal: Vec<usize> = (0..log.len()).filter(|&i| log[i].r#type.is_terminal()).collect();
     match job.phase {
         Phase::Done(_) => assert_eq!(terminal, [log.len() - 1], "one terminal entry, the last"),
         _ => assert!(terminal.is_empty(), "no terminal entry while it lives"),
+    }
+    let told = |entry: &&Entry| matches!(entry.r#type, LogType::Progress | LogType::Log | LogType::Output);
+    let bytes: usize = log.iter().filter(told).map(|entry| entry.data.as_ref().unwrap().to_string().len()).sum();
+    assert!(bytes <= TOLD_MAX as usize, "{bytes} bytes of reports");
+    let marks: Vec<usize> = (0..log.len()).filter(|&i| log[i].r#type == LogType::Truncated).collect();
+    assert_eq!(marks.len(), usize::from(job.is_truncated()), "one mark, where something was left out");
+    if let [mark] = marks[..] {
+        assert!(!log[mark..].iter().any(|entry| told(&entry)), "nothing told after the mark");
     }
     if job.phase == Phase::Done(Done::Succeeded) && reported_start {
         assert!(log.iter().any(|entry| entry.r#type == LogType::Started), "who succeeds has started");
@@ -569,11 +613,12 @@ proptest! {
             }
             job = transition.job;
         }
-        let (Some(answered), Event::Finished { worker, started_at, result, chance, .. }) = (answered, second.event) else {
+        let (Some(answered), Event::Finished { worker, started_at, late, result, chance, .. }) = (answered, second.event)
+        else {
             return Ok(());
         };
         let live_success = matches!(result, RunResult::Succeeded(_)) && !matches!(job.phase, Phase::Done(_));
-        let again = Event::Finished { dispatch: answered, worker, started_at, result, chance };
+        let again = Event::Finished { dispatch: answered, worker, started_at, late, result, chance };
         prop_assert_eq!(step(&job, &again, now).is_ok(), live_success);
     }
 }

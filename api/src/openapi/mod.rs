@@ -5,13 +5,14 @@ mod kind;
 use std::sync::Arc;
 
 use aide::axum::ApiRouter;
-use aide::openapi::{Info, OpenApi, Parameter, ParameterData, ParameterSchemaOrContent, ReferenceOr};
+use aide::openapi::{Info, OpenApi, Parameter, ParameterData, ParameterSchemaOrContent, ReferenceOr, SecurityScheme};
 use aide::transform::TransformOpenApi;
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::Value;
 
+use crate::auth;
 use crate::problem::ApiError;
 use crate::state::AppState;
 
@@ -29,14 +30,25 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
         },
         ..OpenApi::default()
     };
-    let router = router.finish_api_with(&mut document, with_problems);
+    let router = router.finish_api_with(&mut document, with_the_rest);
     parameters(&mut document).for_each(tidy);
     router.route("/openapi.json", get(openapi)).layer(Extension(Arc::new(document)))
 }
 
-/// Every operation has a problem as an answer, also where its handler cannot fail: the layers around it can.
-fn with_problems(api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
-    api.default_response::<ApiError>()
+/// What no endpoint tells of itself. Every operation has a problem as an answer, also where its handler cannot fail: the
+/// layers around it can.
+fn with_the_rest(api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
+    let key = SecurityScheme::Http {
+        scheme: "bearer".into(),
+        bearer_format: Some("bz_…".into()),
+        description: Some(
+            "An API key, made with `buzzer keys create`. It tells the tenant, and with the scope `operator` lets its owner \
+             see what belongs to all tenants. Where the API runs with `BUZZER_AUTH=off`, nobody needs one."
+                .into(),
+        ),
+        extensions: Default::default(),
+    };
+    api.default_response::<ApiError>().security_scheme(auth::SCHEME, key)
 }
 
 fn parameters(document: &mut OpenApi) -> impl Iterator<Item = &mut ParameterData> {

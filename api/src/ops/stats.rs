@@ -7,6 +7,7 @@ use buzzer_shared::kind::Kind;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::auth::Operator;
 use crate::problem::ApiError;
 use crate::state::AppState;
 
@@ -42,7 +43,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     )
 }
 
-pub(super) async fn stats(State(state): State<AppState>) -> Result<Json<Stats>, ApiError> {
+pub(super) async fn stats(_: Operator, State(state): State<AppState>) -> Result<Json<Stats>, ApiError> {
     let backlog = state.store.backlog().await?;
     let slots = state.catalog.slots();
     let now = state.clock.now();

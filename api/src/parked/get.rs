@@ -4,6 +4,7 @@ use axum::extract::State;
 
 use super::ParkedPath;
 use super::view::ParkedView;
+use crate::auth::Operator;
 use crate::extract::Path;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -12,7 +13,11 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     op.id("getParked").tag("operation").summary("One parked message").description("With its whole body.")
 }
 
-pub(super) async fn get(State(state): State<AppState>, path: Path<ParkedPath>) -> Result<Json<ParkedView>, ApiError> {
+pub(super) async fn get(
+    _: Operator,
+    State(state): State<AppState>,
+    path: Path<ParkedPath>,
+) -> Result<Json<ParkedView>, ApiError> {
     let parked = state.parking.find(&path.0.id).await?;
     Ok(Json(ParkedView::whole(parked)))
 }

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::ParkedView;
+use crate::auth::Operator;
 use crate::extract::Query;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -35,6 +36,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 pub(super) async fn list(
+    _: Operator,
     State(state): State<AppState>,
     Query(query): Query<ParkedQuery>,
 ) -> Result<Json<ParkedList>, ApiError> {

@@ -4,6 +4,7 @@ use axum::extract::State;
 
 use super::ParkedPath;
 use super::view::ParkedView;
+use crate::auth::Operator;
 use crate::extract::Path;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -16,6 +17,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 pub(super) async fn remove(
+    _: Operator,
     State(state): State<AppState>,
     path: Path<ParkedPath>,
 ) -> Result<Json<ParkedView>, ApiError> {

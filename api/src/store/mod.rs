@@ -4,13 +4,16 @@
 //! disk. Nobody else says begin or commit, and no SQL stands outside this folder. `contract` is the suite that every
 //! store must pass.
 
+mod code;
 #[cfg(feature = "contract")]
 pub mod contract;
+mod keyring;
 pub mod postgres;
 pub mod sqlite;
+mod stored;
+pub mod survey;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -24,8 +27,12 @@ use bytes::Bytes;
 use crate::lifecycle::{Entry, Event, Ignored, Job, RunLease, Transition};
 use crate::retention::Retention;
 
+pub use keyring::{
+    ApiKey, InvalidKeyId, InvalidKeyName, InvalidScope, KeyHash, KeyId, KeyName, Keyring, Scope, Scopes,
+};
+
 #[async_trait]
-pub trait Store: fmt::Debug + Send + Sync {
+pub trait Store: Keyring {
     /// Keeps a new job: its row, its input, the first lines of its log, and its key, all or nothing.
     ///
     /// With a key that the tenant has used before, nothing is kept, and the answer is the earlier job or
@@ -41,6 +48,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// One job of a tenant with its input and, where it has one, its output.
     async fn job_with_content(&self, tenant: &Tenant, id: JobId) -> Result<Option<JobWithContent>, StoreError>;
 
+    /// Those of these jobs of a tenant whose input and output come to `most` bytes at most. In no order.
+    async fn small_jobs(&self, tenant: &Tenant, ids: &[JobId], most: usize) -> Result<Vec<JobWithContent>, StoreError>;
+
     /// A tenant's jobs, newest first: those that fit `filter`, after `page.after`, at most `page.limit`.
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError>;
 
@@ -50,6 +60,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// What all jobs of a tenant have logged after the number `after`, in the order of commits, at most `limit`. No
     /// number appears after a higher one, so a reader may go on from the last that it saw.
     async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError>;
+
+    /// The number of the newest entry in a tenant's feed; 0 where there is none.
+    async fn feed_end(&self, tenant: &Tenant) -> Result<i64, StoreError>;
 
     /// How many jobs of its kind go out before this one, which waits for its turn; 0 for the next. `None` beyond
     /// `limit`, and for one that does not wait for its turn now.
@@ -122,8 +135,8 @@ pub trait Store: fmt::Debug + Send + Sync {
 /// What other replicas did, for those who wait: the store is the truth.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hint {
-    /// Something happened to these jobs.
-    Jobs(Vec<JobId>),
+    /// Something happened to these jobs, and the feeds of these tenants have grown.
+    News { jobs: Vec<JobId>, tenants: Vec<Tenant> },
     /// Something happened to more jobs than can be named.
     Any,
 }
@@ -192,6 +205,9 @@ pub struct Fed {
     /// Rises from entry to entry within the tenant, over all its jobs.
     pub feed: i64,
     pub job: JobId,
+    /// What the job is, to filter by.
+    pub kind: Kind,
+    pub tags: BTreeMap<String, String>,
     pub entry: Entry,
 }
 

@@ -48,6 +48,9 @@ pub trait Broker: fmt::Debug + Send + Sync {
     /// were acknowledged.
     async fn browse(&self, queue: Arc<str>, limit: u16) -> Result<Browsed, BrowseError>;
 
+    /// The name that every message of this line bears as its `user_id`. `None` where the broker vouches for nobody.
+    fn user(&self) -> Option<&str>;
+
     /// How the line is, and whenever that changes.
     fn line(&self) -> watch::Receiver<Line>;
 

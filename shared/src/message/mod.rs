@@ -22,27 +22,29 @@ use bytes::Bytes;
 use crate::time::Time;
 
 pub use control::Control;
-pub use outcome::{Outcome, Retry, ReturnReason, RunResult};
+pub use outcome::{Outcome, Retry, ReturnReason, RunResult, TOLD_MAX};
 pub use pulse::{Announce, Beat, Knock, Pulse};
 pub use reply::{Reply, Started};
 pub use request::Request;
-pub use signal::{Signal, SignalBody};
+pub use signal::{Signal, SignalBody, Told};
 
 pub const JSON: &str = "application/json";
 
 /// A message that is put aside keeps headers of so many bytes at most: with the reason, they must fit into one frame.
 const PARKED_HEADERS_MAX: usize = 32 * 1024;
+/// The headers that say why a message was put aside begin so.
+const PARKED: &str = "parked-";
 
 /// A message as a broker carries it.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {
     /// What sort of message, with its version: `buzzer.request.v1`.
-    pub r#type: String,
+    pub r#type: Cow<'static, str>,
     /// At most 255 bytes, as AMQP has it; so are the next two.
     pub message_id: Option<String>,
     pub correlation_id: Option<String>,
-    pub content_type: String,
-    /// Who published it, vouched for by the broker.
+    pub content_type: Cow<'static, str>,
+    /// Who published it: set by the line that publishes, and vouched for by the broker.
     pub user_id: Option<String>,
     /// The broker drops the message when nobody took it for so long.
     pub expiration: Option<Duration>,
@@ -154,13 +156,13 @@ impl Message {
     /// The same message, put aside: with where it was found, and why nobody could use it.
     #[must_use]
     pub fn parked(mut self, queue: &str, reason: &impl std::fmt::Display) -> Self {
-        // It stays until somebody looks, and the broker takes no message in another user's name.
+        // It stays until somebody looks.
         self.expiration = None;
-        self.user_id = None;
         let mut room = PARKED_HEADERS_MAX;
         self.headers.retain(|(name, value)| {
             let size = name.len() + value.size();
-            let kept = name != "parked-from" && name != "parked-reason" && size <= room;
+            // Who puts it aside says how it came here, and nobody else.
+            let kept = !name.starts_with(PARKED) && size <= room;
             room -= if kept { size } else { 0 };
             kept
         });
@@ -170,7 +172,11 @@ impl Message {
     }
 
     fn expect_type(&self, expected: &'static str) -> Result<(), Unreadable> {
-        if self.r#type == expected { Ok(()) } else { Err(Unreadable::Type { found: self.r#type.clone(), expected }) }
+        if self.r#type == expected {
+            Ok(())
+        } else {
+            Err(Unreadable::Type { found: self.r#type.to_string(), expected })
+        }
     }
 }
 
@@ -196,4 +202,24 @@ impl From<serde_json::Error> for Unreadable {
 /// Our own small messages are plain data with text keys; `serde_json` cannot fail on them.
 fn to_json(value: &impl serde::Serialize) -> Bytes {
     serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_puts_a_message_aside_says_how_it_came_there() {
+        let headers = ["parked-from", "parked-reason", "parked-sender", "parked-other", "result"];
+        let headers = headers.map(|name| (name.into(), "forged".into())).to_vec();
+        let parked = Message { headers, ..Message::default() }.parked("b.replies.v1", &"its type is wrong");
+        assert_eq!(
+            parked.headers,
+            [
+                ("result".into(), "forged".into()),
+                ("parked-from".into(), "b.replies.v1".into()),
+                ("parked-reason".into(), Header::from("its type is wrong"))
+            ]
+        );
+    }
 }

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Header, JSON, Message, Unreadable, to_json};
+use super::{Header, JSON, Message, Told, Unreadable, to_json};
 use crate::id::{RunId, WorkerId};
 use crate::problem::Problem;
 use crate::time::Time;
@@ -14,8 +14,14 @@ pub struct Outcome {
     pub worker: WorkerId,
     /// When the handler was called; `None` when it never was.
     pub started_at: Option<Time>,
+    /// The signals of its last second, and those that were still to be sent: the queue of signals may lose them. At most
+    /// [`TOLD_MAX`] bytes as JSON.
+    pub told: Vec<Told>,
     pub result: RunResult,
 }
+
+/// So many bytes of signals does an outcome carry: with its other headers, they must fit into one frame.
+pub const TOLD_MAX: usize = 24 * 1024;
 
 /// What a run ended with.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +91,10 @@ impl Outcome {
         if let Some(started_at) = self.started_at {
             headers.push(("started-at-ms".into(), Header::Int(started_at.as_millis())));
         }
+        if !self.told.is_empty() {
+            // JSON, with every control character escaped: whatever a handler tells cannot break a header.
+            headers.push(("told".into(), Header::Text(String::from_utf8_lossy(&to_json(&self.told)).into_owned())));
+        }
         match self.result {
             RunResult::Returned(reason) => headers.push(("reason".into(), reason.as_str().into())),
             RunResult::Failed { retry: Retry::Never, .. } => headers.push(("retry".into(), "never".into())),
@@ -120,8 +130,16 @@ impl Outcome {
             }
         };
         let started_at = message.time("started-at-ms")?;
-        Ok(Self { run: message.run()?, worker: message.parsed("worker", "a worker's id")?, started_at, result })
+        let worker = message.parsed("worker", "a worker's id")?;
+        Ok(Self { run: message.run()?, worker, started_at, told: told(message), result })
     }
+}
+
+/// What can be read of it. It must not cost the result that it comes with: a newer worker may tell what is not known here.
+fn told(message: &Message) -> Vec<Told> {
+    let Some(Header::Text(json)) = message.header("told") else { return Vec::new() };
+    let entries: Vec<&serde_json::value::RawValue> = serde_json::from_str(json).unwrap_or_default();
+    entries.into_iter().filter_map(|entry| serde_json::from_str(entry.get()).ok()).collect()
 }
 
 fn retry(message: &Message) -> Result<Retry, Unreadable> {
@@ -153,6 +171,7 @@ mod tests {
             run: RunId { job: JobId::new(now), dispatch: 1 },
             worker: WorkerId::new(now),
             started_at: Some(now),
+            told: Vec::new(),
             result,
         }
     }
@@ -171,6 +190,31 @@ mod tests {
         ] {
             let outcome = outcome(result);
             assert_eq!(Outcome::read(&outcome.to_message()), Ok(outcome));
+        }
+    }
+
+    #[test]
+    fn what_was_told_last_travels_with_the_outcome() {
+        use super::super::SignalBody;
+        let at = Time::from_millis(1_795_000_000_000);
+        let told = |n, body| Told { n, at, body };
+        let progress = SignalBody::Progress { percent: Some(100.0), message: None };
+        let told = vec![told(3, SignalBody::Log { text: "a\u{0}\r\n\"ü\"".into() }), told(4, progress)];
+        let outcome = Outcome { told, ..outcome(RunResult::Canceled) };
+        let message = outcome.to_message();
+        assert_eq!(Outcome::read(&message), Ok(outcome.clone()));
+        let header = message.text("told").unwrap();
+        assert!(!header.chars().any(char::is_control), "{header:?}");
+        let other = |value: Header| {
+            let headers = message.headers.iter().filter(|(name, _)| name != "told").cloned();
+            Message { headers: headers.chain([("told".into(), value)]).collect(), ..message.clone() }
+        };
+        let readable = outcome.told[..1].to_vec();
+        let newer = format!("[{}, {{\"n\": 1}}, 2]", serde_json::to_string(&readable[0]).unwrap());
+        let cases = [(Header::Int(1), Vec::new()), ("no JSON".into(), Vec::new()), (Header::Text(newer), readable)];
+        for (header, told) in cases {
+            let read = Outcome::read(&other(header)).expect("the result is read, whatever was told with it");
+            assert_eq!(read, Outcome { told, ..outcome.clone() });
         }
     }
 

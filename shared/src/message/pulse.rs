@@ -66,7 +66,7 @@ impl Beat {
 
 impl Pulse {
     pub fn read(message: &Message) -> Result<Self, Unreadable> {
-        match message.r#type.as_str() {
+        match &*message.r#type {
             Announce::TYPE => Ok(Self::Announce(serde_json::from_slice(&message.body)?)),
             Beat::TYPE => Ok(Self::Beat(serde_json::from_slice(&message.body)?)),
             Knock::TYPE => Ok(Self::Knock),
@@ -78,7 +78,7 @@ impl Pulse {
     }
 }
 
-fn json_message(r#type: &str, body: bytes::Bytes) -> Message {
+fn json_message(r#type: &'static str, body: bytes::Bytes) -> Message {
     Message { r#type: r#type.into(), content_type: JSON.into(), body, ..Message::default() }
 }
 

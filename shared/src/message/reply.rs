@@ -11,7 +11,7 @@ pub enum Reply {
 
 impl Reply {
     pub fn read(message: &Message) -> Result<Self, Unreadable> {
-        match message.r#type.as_str() {
+        match &*message.r#type {
             Started::TYPE => Started::read(message).map(Self::Started),
             Outcome::TYPE => Outcome::read(message).map(Self::Outcome),
             other => Err(Unreadable::Type { found: other.into(), expected: "buzzer.outcome.v1 or buzzer.started.v1" }),
@@ -72,7 +72,7 @@ mod tests {
         let (run, worker) = (RunId { job: JobId::new(at), dispatch: 2 }, WorkerId::new(at));
         let started = Started { run, worker, at, charged: true };
         assert_eq!(Reply::read(&started.to_message()), Ok(Reply::Started(started)));
-        let outcome = Outcome { run, worker, started_at: None, result: RunResult::Canceled };
+        let outcome = Outcome { run, worker, started_at: None, told: Vec::new(), result: RunResult::Canceled };
         assert_eq!(Reply::read(&outcome.to_message()), Ok(Reply::Outcome(outcome)));
         let other = Message { r#type: "buzzer.request.v1".into(), ..Message::default() };
         assert!(matches!(Reply::read(&other), Err(Unreadable::Type { .. })));

@@ -58,11 +58,11 @@ impl Request {
             message_id: Some(self.run.to_string()),
             correlation_id: Some(self.run.job.to_string()),
             content_type: JSON.into(),
-            user_id: None,
             expiration: Some(self.expiration),
             priority: Some(self.priority.get()),
             headers,
             body: self.input.clone(),
+            ..Message::default()
         }
     }
 

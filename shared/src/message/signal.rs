@@ -29,6 +29,20 @@ pub enum SignalBody {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
+    /// Something to read: a line, or several.
+    Log { text: String },
+    /// The next piece of its output, to look at before it is whole.
+    Output { chunk: String },
+}
+
+/// A signal without its run, as an outcome carries it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Told {
+    /// The number of the signal within its run: one that came by itself, too, counts once.
+    pub n: u32,
+    pub at: Time,
+    #[serde(flatten)]
+    pub body: SignalBody,
 }
 
 impl Signal {
@@ -70,8 +84,12 @@ mod tests {
     #[test]
     fn a_signal_is_read_as_it_was_written() {
         let at = Time::from_millis(1_795_000_000_000);
-        for body in [SignalBody::Started, SignalBody::Progress { percent: Some(40.0), message: Some("page 2".into()) }]
-        {
+        for body in [
+            SignalBody::Started,
+            SignalBody::Progress { percent: Some(40.0), message: Some("page 2".into()) },
+            SignalBody::Log { text: "one\ntwo \u{0} ü".into() },
+            SignalBody::Output { chunk: " half".into() },
+        ] {
             let run = RunId { job: JobId::new(at), dispatch: 1 };
             let signal = Signal { run, n: 3, worker: WorkerId::new(at), at, body };
             assert_eq!(Signal::read(&signal.to_message()), Ok(signal));

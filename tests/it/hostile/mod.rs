@@ -4,11 +4,8 @@
 //! A seed tells how the dice fall; what the threads make of it differs from run to run. `BUZZER_SEED=7` tries one seed
 //! only, `BUZZER_SEEDS=500` that many.
 
-mod customer;
-mod ledger;
 mod races;
 mod system;
-mod worker;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -26,16 +23,17 @@ use buzzer_shared::topology::Route;
 use buzzer_tests::client::Client;
 use buzzer_tests::hostile::{HostileNode, Rates};
 use buzzer_tests::inside::topology;
+use buzzer_tests::model::bad_days;
+use buzzer_tests::model::customer::{Customer, flood, look};
+use buzzer_tests::model::ledger::{Audit, Ledger, Said};
+use buzzer_tests::model::worker::{LONG, Manners, ONCE, PLAIN, ScriptedWorker, success};
 use buzzer_tests::wait::eventually;
 use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use customer::{Customer, flood, look};
-use ledger::{Audit, Ledger, Said};
 use system::Api;
-use worker::{LONG, Manners, ONCE, PLAIN, ScriptedWorker, success};
 
 /// How many seeds are tried, unless `BUZZER_SEEDS` says otherwise.
 const SEEDS: u64 = 16;
@@ -55,7 +53,7 @@ const MANY: u16 = 500;
 #[tokio::test(flavor = "multi_thread")]
 async fn p1_p2_p3_p4_p5_p11_whatever_a_hostile_broker_does() {
     let ends = for_each_seed(SEEDS, |seed| async move {
-        let mut world = World::start(seed, SHORT, FEW, hostile).await;
+        let mut world = World::start(seed, SHORT, FEW, bad_days).await;
         world.live().await;
         world.heal().await;
         world.speak_too_late().await;
@@ -81,26 +79,6 @@ async fn p1_no_confirmed_success_is_lost_however_often_the_api_is_killed() {
         world.end().await
     })
     .await;
-}
-
-/// How the broker treats each route on its bad days.
-fn hostile(route: &Route) -> Rates {
-    let delay = Duration::from_millis(1800);
-    let bad =
-        Rates { lost: 0.05, vanished: 0.03, unconfirmed: 0.08, refused: 0.02, doubled: 0.06, delayed: 0.10, delay };
-    let topology = topology();
-    if *route == topology.request(&ONCE.parse().expect("a kind")) {
-        // A broker that hands a message out a second time says that it does so. These copies it could not tell apart.
-        Rates { doubled: 0.0, ..bad }
-    } else if *route == topology.pulse() {
-        Rates { lost: 0.15, doubled: 0.05, delayed: 0.05, delay, ..Rates::HONEST }
-    } else if *route == topology.signal() || *route == topology.to_workers() {
-        Rates { lost: 0.15, doubled: 0.10, delayed: 0.15, delay, ..Rates::HONEST }
-    } else if *route == topology.parking() {
-        Rates::HONEST
-    } else {
-        bad
-    }
 }
 
 /// Tries several seeds at a time, and tells which of them broke a promise, and how. Returns how many jobs ended in each
@@ -180,7 +158,12 @@ impl World {
     /// Clients do what they do, and disasters strike until they are through.
     async fn live(&mut self) {
         let mut customers: Vec<_> = (0..3)
-            .map(|_| Customer { api: self.address.subscribe(), ledger: self.ledger.clone(), dice: self.dice.fork() })
+            .map(|_| Customer {
+                api: self.address.subscribe(),
+                ledger: self.ledger.clone(),
+                dice: self.dice.fork(),
+                deletes: true,
+            })
             .collect();
         if self.dice.u32(..3) == 0 {
             customers[0].poison().await;
@@ -295,7 +278,7 @@ impl World {
             let problem = Problem::new("late", "Late", "It must not count.").with("report", number);
             let failed = RunResult::Failed { problem, retry: Retry::Policy };
             for result in [success(number, run, worker), failed] {
-                let outcome = Outcome { run, worker, started_at: Some(SystemClock.now()), result };
+                let outcome = Outcome { run, worker, started_at: Some(SystemClock.now()), told: Vec::new(), result };
                 line.publish(topology().outcome(), outcome.to_message()).await.expect("an honest broker");
             }
         }

@@ -13,13 +13,11 @@ use buzzer_api::tally::Tally;
 use buzzer_api::wake::Wake;
 use buzzer_shared::broker::Line;
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
-use buzzer_shared::kind::{DeliveryMode, KindSpec};
+use buzzer_shared::kind::KindSpec;
 use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::problem::Problem;
-use buzzer_shared::retry::RetryPolicy;
-use buzzer_shared::time::{Clock, Span, SystemClock, Time};
+use buzzer_shared::time::{Clock, SystemClock, Time};
 use futures_util::{StreamExt, stream};
-use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::{Barrier, watch};
 
@@ -142,7 +140,8 @@ impl Arena {
     /// A job whose first dispatch stands as it should.
     async fn submit(&self, standing: Standing) -> Job {
         let now = self.now();
-        let mut accepted = accept(Job::new(JobId::new(now), Tenant::default(), &spec(), now));
+        let spec = KindSpec::any("race".parse().expect("a kind"));
+        let mut accepted = accept(Job::new(JobId::new(now), Tenant::default(), &spec, now));
         let mut events = vec![Event::Claimed { until: now }];
         if !matches!(standing, Standing::Sent) {
             let lease = RunLease::new(now, Duration::ZERO);
@@ -184,7 +183,14 @@ impl Arena {
             Rival::HandBack => RunResult::Returned(ReturnReason::Stopping),
             Rival::Canceled => RunResult::Canceled,
         };
-        let event = Event::Finished { dispatch, worker: worker(), started_at: Some(self.now()), result, chance: 0.5 };
+        let event = Event::Finished {
+            dispatch,
+            worker: worker(),
+            started_at: Some(self.now()),
+            late: Vec::new(),
+            result,
+            chance: 0.5,
+        };
         self.journal.apply(vec![Happening { job, event }]).await.expect("a store");
     }
 
@@ -236,19 +242,4 @@ fn is_true(answer: Answer, rival: Rival, job: &Job) {
 
 fn worker() -> WorkerId {
     WorkerId::new(Time::from_millis(1))
-}
-
-fn spec() -> KindSpec {
-    KindSpec {
-        name: "race".parse().expect("a kind"),
-        title: String::new(),
-        description: String::new(),
-        input_schema: json!(true),
-        output_schema: json!(true),
-        example: None,
-        retry: RetryPolicy::default(),
-        timeout: Span::from_secs(60),
-        slots: 1,
-        delivery: DeliveryMode::AtLeastOnce,
-    }
 }

@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_api::app::{App, BrokerLine};
-use buzzer_api::config::{ApiConfig, Leases, StoreAddress};
-use buzzer_api::retention::Retention;
+use buzzer_api::config::StoreAddress;
 use buzzer_shared::broker::Broker;
-use buzzer_shared::config::ByteSize;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Span, SystemClock};
 use buzzer_tests::client::Client;
 use buzzer_tests::hostile::{HostileBroker, HostileNode};
 use buzzer_tests::inside::topology;
+use buzzer_tests::model::api_config;
 use tokio::runtime::{Builder, Runtime};
 
 /// Long enough for whatever its threads have begun.
@@ -34,16 +33,7 @@ impl Api {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let line = Arc::new(node.line());
         let broker: Arc<dyn Broker> = Arc::<HostileBroker>::clone(&line);
-        let config = ApiConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            store: StoreAddress::Sqlite(store(folder)),
-            max_body: ByteSize(64 * 1024),
-            keep: Retention::new(Span::from_secs(3600)),
-            max_waiting: 1_000_000,
-            max_stored: ByteSize(1 << 40),
-            drain: Span::from_secs(1),
-            leases: Leases { claim_lease: lease, run_lease: lease },
-        };
+        let config = api_config(StoreAddress::Sqlite(store(folder)), lease);
         let line_of_app = BrokerLine { broker, topology: topology(), durable };
         let starting = App::start(config, line_of_app, Arc::new(SystemClock), Shutdown::default());
         let app = runtime.spawn(starting).await.expect("no panic").expect("the API starts");

@@ -1,216 +1,352 @@
-//! How fast Buzzer is, against what RabbitMQ itself can carry, in one run on one machine.
+//! How fast Buzzer is, against what RabbitMQ itself can carry, in one run on one machine: the table of marks.
 //!
 //! ```text
-//! cargo build --release --workspace && target/release/speed [--rounds N] [--jobs N] [--connections N] [--store postgres]
+//! cargo build --release --workspace && target/release/speed [--part NAME]… [--rounds N] [--jobs N]
 //! ```
-//! Each round measures the raw two-hop limit (`raw.rs`), then completed jobs a second through the whole system
-//! (`buzzer-api` on SQLite or, if asked for, on a PostgreSQL of its own; one `buzzer-worker`, `echo` with 256 bytes, everything durable), then the round trip of
-//! single jobs with `Prefer: wait` at 50 a second. The table shows the medians. Everything shares this machine's cores:
-//! broker, API, worker and client.
+//! Parts, each on fresh processes in every round, one after the other, so that a change of the machine meets all alike:
+//!
+//! - `sqlite`, `postgres`: `echo` jobs of 256 bytes over 64 connections, ends learned by the feed, with RabbitMQ and one
+//!   worker, after RabbitMQ by itself was measured in the same run;
+//! - `embedded`: the same with `buzzer up`;
+//! - `submit`: submissions alone, while RabbitMQ is away;
+//! - `single`: jobs with `Prefer: wait` at 50 a second;
+//! - `growth`: the same with 1 and with 200 kinds, with 1 and with 50 workers;
+//! - `memory`: the API's, idle. Not measured unless asked for. `streams` and `scale` measure it under load.
+//!
+//! Workers have 512 slots, deep enough that a kind as quick as `echo` never waits for RabbitMQ's confirms.
+//!
+//! The table shows the medians beside the marks. Everything shares this machine's cores: broker, API, worker and client
+//! (`buzzer bench`).
 
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
-use buzzer_tests::client::Client;
-use buzzer_tests::outside::Outside;
+use anyhow::{Context, Result, bail, ensure};
+use buzzer_tests::load::{memory_mib, slots_are};
+use buzzer_tests::lone::Lone;
+use buzzer_tests::outside::{Api, Outside, Service};
 use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
-use futures_util::{StreamExt, stream};
-use reqwest::Method;
-use serde_json::{Value, json};
+use buzzer_worker::{JobContext, JobError, Worker, WorkerBuilder};
+use serde_json::Value;
+use tokio::process::Command;
 
-const BODY: usize = 256;
-/// The jobs of a low load, and how far apart they come.
-const SINGLE_JOBS: u32 = 200;
-const SINGLE_EVERY: Duration = Duration::from_millis(20);
-/// No run that works takes longer.
-const LIMIT: Duration = Duration::from_secs(300);
+const QUIET: (&str, &str) = ("BUZZER_LOG", "warn,lapin=off,buzzer_api::app=info");
+/// Nobody listens there.
+const AWAY: &str = "amqp://guest:guest@127.0.0.1:1/%2f";
+/// Ten seconds' worth.
+const SINGLE_JOBS: &str = "500";
+const SLOTS: usize = 512;
+const KINDS: usize = 200;
+const WORKERS: usize = 50;
+const USUAL: [Part; 6] = [Part::Sqlite, Part::Postgres, Part::Embedded, Part::Submit, Part::Single, Part::Growth];
 
-#[derive(Debug, Clone, Copy)]
-struct Arguments {
-    rounds: usize,
-    jobs: usize,
-    connections: usize,
-    /// SQLite if not.
-    postgres: bool,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Sqlite,
+    Postgres,
+    Embedded,
+    Submit,
+    Single,
+    Growth,
+    Memory,
 }
 
-/// What one round came to.
-#[derive(Debug, Clone, Copy)]
-struct Round {
-    raw_per_second: f64,
-    raw_p50_ms: f64,
-    accepted_per_second: f64,
-    completed_per_second: f64,
-    api_cpu_seconds: f64,
-    worker_cpu_seconds: f64,
-    single_p50_ms: f64,
-    single_p99_ms: f64,
+#[derive(Debug)]
+struct Arguments {
+    parts: Vec<Part>,
+    rounds: usize,
+    jobs: usize,
+}
+
+/// A line of the table, in one round.
+#[derive(Debug, Clone)]
+struct Figure {
+    part: Part,
+    what: &'static str,
+    value: f64,
+    unit: &'static str,
+    /// Empty where there is none.
+    mark: &'static str,
+}
+
+/// Where the measurements take place.
+struct Ground {
+    node: RabbitNode,
+    database: Option<PostgresServer>,
+    jobs: usize,
+}
+
+/// An API and a worker on RabbitMQ.
+struct System {
+    outside: Outside,
+    api: Api,
+    worker: Service,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::read(std::env::args().skip(1))?;
-    let node = RabbitNode::start().await;
-    let database = if arguments.postgres { Some(PostgresServer::start().await) } else { None };
+    let database = if arguments.parts.contains(&Part::Postgres) { Some(PostgresServer::start().await) } else { None };
+    let ground = Ground { node: RabbitNode::start().await, database, jobs: arguments.jobs };
     let mut rounds = Vec::new();
     for number in 1..=arguments.rounds {
-        let round = round(&node, database.as_ref(), arguments).await?;
-        eprintln!("round {number}: {round:?}");
-        rounds.push(round);
+        for part in &arguments.parts {
+            let figures = ground.measure(*part).await.with_context(|| format!("{part:?}"))?;
+            for Figure { what, value, unit, .. } in &figures {
+                eprintln!("round {number}, {:<9} {what:<28} {value:>9.2} {unit}", part.name());
+            }
+            rounds.push(figures);
+        }
     }
-    print(&rounds, arguments);
+    print(&rounds, &arguments);
     Ok(())
 }
 
-async fn round(node: &RabbitNode, database: Option<&PostgresServer>, arguments: Arguments) -> Result<Round> {
-    let deep = raw(node, arguments.jobs, 1000)?;
-    let single = raw(node, 1000, 1)?;
-    let outside = Outside::on(node);
-    let store = match database {
-        Some(server) => Some(server.database().await),
-        None => None,
-    };
-    let mut settings = vec![("BUZZER_LOG", "warn,lapin=off,buzzer_api::app=info")];
-    settings.extend(store.as_ref().map(|url| ("BUZZER_STORE", url.as_str())));
-    let mut api = outside.api(&settings).await;
-    let mut worker = outside.worker(&[("BUZZER_LOG", "warn,lapin=off")]);
-    api.knows("echo").await;
-    let client = api.client();
-    completed(&client, arguments.jobs / 10, arguments.connections).await?;
-
-    let (api_before, worker_before) = (cpu_seconds(api.process().id())?, cpu_seconds(worker.id())?);
-    let (accepted_per_second, completed_per_second) = completed(&client, arguments.jobs, arguments.connections).await?;
-    let per_10_000 = 10_000.0 / arguments.jobs as f64;
-    let api_cpu_seconds = (cpu_seconds(api.process().id())? - api_before) * per_10_000;
-    let worker_cpu_seconds = (cpu_seconds(worker.id())? - worker_before) * per_10_000;
-    let (single_p50_ms, single_p99_ms) = round_trips(&client).await?;
-    worker.terminate().await;
-    api.process().terminate().await;
-    Ok(Round {
-        raw_per_second: field(&deep, "round_trips_per_second")?,
-        raw_p50_ms: field(&single, "p50_ms")?,
-        accepted_per_second,
-        completed_per_second,
-        api_cpu_seconds,
-        worker_cpu_seconds,
-        single_p50_ms,
-        single_p99_ms,
-    })
-}
-
-/// The raw baseline, in a process of its own as the services are.
-fn raw(node: &RabbitNode, messages: usize, depth: usize) -> Result<Value> {
-    let program = std::env::current_exe()?.with_file_name("raw");
-    let output = Command::new(program)
-        .args(["--json", "--broker", node.url().as_str()])
-        .args(["--messages", &messages.to_string(), "--depth", &depth.to_string()])
-        .output()
-        .context("`raw` is built beside this: cargo build --release -p buzzer-tests")?;
-    ensure!(output.status.success(), "raw: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).context("raw prints JSON")
-}
-
-/// Hands in jobs over so many connections as fast as they are taken, and waits until all are done. Accepted and
-/// completed jobs a second.
-async fn completed(client: &Client, jobs: usize, connections: usize) -> Result<(f64, f64)> {
-    let body = json!({ "input": "x".repeat(BODY - 2) }).to_string();
-    let started = Instant::now();
-    let submissions = (0..jobs).map(|_| {
-        let request = client.request(Method::POST, "/v1/jobs/echo").header("content-type", "application/json");
-        let request = request.body(body.clone());
-        async move {
-            let answer = client.send(request).await?;
-            ensure!(answer.status.as_u16() == 202, "{}", answer.text);
-            Ok(())
+impl Ground {
+    async fn measure(&self, part: Part) -> Result<Vec<Figure>> {
+        match part {
+            Part::Sqlite => self.through_rabbitmq(part, "≥ 50 %, better 60 %").await,
+            Part::Postgres => self.through_rabbitmq(part, "≥ 40 %").await,
+            Part::Embedded => self.embedded().await,
+            Part::Submit => self.submit().await,
+            Part::Single => self.single().await,
+            Part::Growth => self.growth().await,
+            Part::Memory => self.memory().await,
         }
-    });
-    let mut submissions = stream::iter(submissions).buffer_unordered(connections);
-    while let Some(answer) = submissions.next().await {
-        answer?;
     }
-    let accepted = started.elapsed();
-    loop {
-        let kind = &client.get("/v1/stats").await?.json()["kinds"]["echo"];
-        if kind["waiting"] == 0 && kind["out"] == 0 && kind["retrying"] == 0 {
-            break;
+
+    async fn through_rabbitmq(&self, part: Part, mark: &'static str) -> Result<Vec<Figure>> {
+        let mut system = self.system(part).await;
+        let (jobs, warm_up) = self.amount();
+        let broker = self.node.url();
+        let (api, worker) = (watch("api", system.api.process()), watch("worker", &system.worker));
+        let compared = ["--compare-raw", broker.as_str(), "--watch", &api, "--watch", &worker];
+        let report = bench(&system.api, &[&["--jobs", &jobs, "--warm-up", &warm_up][..], &compared].concat()).await?;
+        let figure = |what, value, unit, mark| Figure { part, what, value, unit, mark };
+        let cpu = |name: &str| number(&report, &["processes", name, "cpu_seconds_per_10000"]);
+        let figures = vec![
+            figure("RabbitMQ by itself", number(&report, &["raw", "per_second"])?, "/s", ""),
+            figure("handed in", number(&report, &["handed_in_per_second"])?, "/s", ""),
+            figure("done", number(&report, &["done_per_second"])?, "/s", ""),
+            figure("done / RabbitMQ by itself", number(&report, &["done_to_raw_percent"])?, "%", mark),
+            figure("CPU per 10,000, API", cpu("api")?, "s", ""),
+            figure("CPU per 10,000, worker", cpu("worker")?, "s", ""),
+            figure("CPU per 10,000, both", cpu("api")? + cpu("worker")?, "s", "≤ 1.5 s"),
+            figure("CPU per 10,000, client", cpu("client")?, "s", ""),
+        ];
+        system.stop().await;
+        Ok(figures)
+    }
+
+    async fn embedded(&self) -> Result<Vec<Figure>> {
+        let mut up = Outside::up(&[QUIET, ("BUZZER_SLOTS", &SLOTS.to_string())]).await;
+        let (jobs, warm_up) = self.amount();
+        let watched = watch("up", up.process());
+        let report = bench(&up, &["--jobs", &jobs, "--warm-up", &warm_up, "--watch", &watched]).await?;
+        let figure = |what, value, unit, mark| Figure { part: Part::Embedded, what, value, unit, mark };
+        let cpu = |name: &str| number(&report, &["processes", name, "cpu_seconds_per_10000"]);
+        Ok(vec![
+            figure("handed in", number(&report, &["handed_in_per_second"])?, "/s", ""),
+            figure("done", number(&report, &["done_per_second"])?, "/s", "≥ 12,000 /s"),
+            figure("CPU per 10,000, both", cpu("up")?, "s", "≤ 1.5 s"),
+            figure("CPU per 10,000, client", cpu("client")?, "s", ""),
+        ])
+    }
+
+    /// On a store that knows the kind from a time when RabbitMQ was there.
+    async fn submit(&self) -> Result<Vec<Figure>> {
+        let mut before = self.system(Part::Submit).await;
+        before.stop().await;
+        let outside = Outside::on(&self.node);
+        let api = outside.api(&[QUIET, ("BUZZER_STORE", &before.api.store()), ("BUZZER_BROKER", AWAY)]).await;
+        let (jobs, warm_up) = self.amount();
+        let report = bench(&api, &["--learn", "none", "--jobs", &jobs, "--warm-up", &warm_up]).await?;
+        let figure = |what, value, unit, mark| Figure { part: Part::Submit, what, value, unit, mark };
+        Ok(vec![
+            figure("accepted", number(&report, &["handed_in_per_second"])?, "/s", "≥ 18,000 /s"),
+            figure("answer, p99", number(&report, &["answer_ms", "p99"])?, "ms", ""),
+        ])
+    }
+
+    async fn single(&self) -> Result<Vec<Figure>> {
+        let mut system = self.system(Part::Single).await;
+        let broker = self.node.url();
+        let report = self.one_by_one(&system.api, &["--compare-raw", broker.as_str()]).await?;
+        let figure = |what, value, unit, mark| Figure { part: Part::Single, what, value, unit, mark };
+        let figures = vec![
+            figure("RabbitMQ by itself, p50", number(&report, &["raw", "p50_ms"])?, "ms", ""),
+            figure("result, p50", number(&report, &["result_ms", "p50"])?, "ms", ""),
+            figure("p50 / RabbitMQ by itself", number(&report, &["p50_to_raw_p50"])?, "×", "≤ 2 ×"),
+            figure("result, p99", number(&report, &["result_ms", "p99"])?, "ms", "≤ 8 ms"),
+        ];
+        system.stop().await;
+        Ok(figures)
+    }
+
+    /// Kinds and workers come to a system that runs, so that nothing else differs.
+    async fn growth(&self) -> Result<Vec<Figure>> {
+        let mut system = self.system(Part::Growth).await;
+        let p50 = async || number(&self.one_by_one(&system.api, &[]).await?, &["result_ms", "p50"]);
+        let alone = p50().await?;
+
+        let many = Lone::start(kinds(KINDS - 1), &self.node, &system.outside);
+        system.api.knows(&kind(KINDS - 1)).await;
+        let of_many_kinds = p50().await?;
+        drop(many);
+
+        let mut workers: Vec<Service> = (1..WORKERS).map(|_| system.worker()).collect();
+        slots_are(&system.api.client(), "echo", WORKERS * SLOTS).await;
+        let of_many_workers = p50().await?;
+        for worker in &mut workers {
+            worker.terminate().await;
         }
-        ensure!(started.elapsed() < LIMIT, "the jobs are not done: {kind}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        system.stop().await;
+        let figure = |what, value, unit, mark| Figure { part: Part::Growth, what, value, unit, mark };
+        Ok(vec![
+            figure("p50, 1 kind, 1 worker", alone, "ms", ""),
+            figure("200 kinds / 1 kind", of_many_kinds / alone, "×", "flat"),
+            figure("50 workers / 1 worker", of_many_workers / alone, "×", "flat"),
+        ])
     }
-    Ok((jobs as f64 / accepted.as_secs_f64(), jobs as f64 / started.elapsed().as_secs_f64()))
-}
 
-/// Single jobs at a steady pace: p50 and p99 from the request to the answer with the output, in milliseconds.
-async fn round_trips(client: &Client) -> Result<(f64, f64)> {
-    let body = json!({ "input": "x".repeat(BODY - 2) }).to_string();
-    let mut pace = tokio::time::interval(SINGLE_EVERY);
-    let mut times = Vec::new();
-    for _ in 0..SINGLE_JOBS {
-        pace.tick().await;
-        let request = client.request(Method::POST, "/v1/jobs/echo").header("content-type", "application/json");
-        let started = Instant::now();
-        let answer = client.send(request.header("prefer", "wait=10").body(body.clone())).await?;
-        ensure!(answer.status.as_u16() == 200, "{}", answer.text);
-        times.push(started.elapsed().as_secs_f64() * 1000.0);
+    /// Jobs at 50 a second, each with `Prefer: wait`.
+    async fn one_by_one(&self, api: &Api, more: &[&str]) -> Result<Value> {
+        // As busy as in the other parts first: what is measured is low load, not the first jobs.
+        bench(api, &["--jobs", &self.amount().1, "--warm-up", "0"]).await?;
+        let slowly =
+            ["--learn", "wait", "--rate", "50/s", "--connections", "16", "--jobs", SINGLE_JOBS, "--warm-up", "50"];
+        bench(api, &[&slowly[..], more].concat()).await
     }
-    times.sort_by(f64::total_cmp);
-    Ok((times[times.len() / 2], times[times.len() * 99 / 100]))
+
+    async fn memory(&self) -> Result<Vec<Figure>> {
+        let mut system = self.system(Part::Memory).await;
+        let value = memory_mib(system.api.process().id())?;
+        system.stop().await;
+        Ok(vec![Figure { part: Part::Memory, what: "API, idle", value, unit: "MiB", mark: "≤ 40 MiB" }])
+    }
+
+    /// A fresh one that knows `echo`.
+    async fn system(&self, part: Part) -> System {
+        let outside = Outside::on(&self.node);
+        let store = match &self.database {
+            Some(server) if part == Part::Postgres => Some(server.database().await),
+            _ => None,
+        };
+        let mut settings = vec![QUIET];
+        settings.extend(store.as_ref().map(|url| ("BUZZER_STORE", url.as_str())));
+        let api = outside.api(&settings).await;
+        let worker = worker(&outside);
+        api.knows("echo").await;
+        System { outside, api, worker }
+    }
+
+    /// How many jobs are measured, and how many go before.
+    fn amount(&self) -> (String, String) {
+        (self.jobs.to_string(), self.jobs.div_ceil(10).to_string())
+    }
 }
 
-/// User and system time of a process since it began. Fields 14 and 15 of `/proc/PID/stat`, in hundredths of a second.
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The second field is the program's name in parentheses, and may hold spaces.
-    let (_, rest) = stat.rsplit_once(')').context("a stat line")?;
-    let fields: Vec<_> = rest.split_whitespace().collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    Ok(ticks as f64 / 100.0)
+impl System {
+    /// One more.
+    fn worker(&self) -> Service {
+        worker(&self.outside)
+    }
+
+    async fn stop(&mut self) {
+        self.worker.terminate().await;
+        self.api.process().terminate().await;
+    }
 }
 
-fn field(report: &Value, name: &str) -> Result<f64> {
-    report[name].as_f64().with_context(|| format!("{name} in {report}"))
+fn worker(outside: &Outside) -> Service {
+    outside.worker(&[("BUZZER_LOG", "warn,lapin=off"), ("BUZZER_SLOTS", &SLOTS.to_string())])
 }
 
-fn print(rounds: &[Round], arguments: Arguments) {
-    let median = |of: fn(&Round) -> f64| {
-        let mut values: Vec<_> = rounds.iter().map(of).collect();
+/// So many kinds that nobody asks for.
+fn kinds(count: usize) -> WorkerBuilder {
+    let same = |_: JobContext, input: Value| async { Ok::<_, JobError>(input) };
+    (1..=count).fold(Worker::builder(), |builder, number| builder.handler(&kind(number), same))
+}
+
+fn kind(number: usize) -> String {
+    format!("kind.n{number}")
+}
+
+fn watch(name: &str, service: &Service) -> String {
+    format!("{name}={}", service.id())
+}
+
+/// What `buzzer bench` says of this API.
+async fn bench(api: &Api, arguments: &[&str]) -> Result<Value> {
+    let mut command = Command::new(std::env::current_exe()?.with_file_name("buzzer"));
+    command.args(["bench", "--json"]).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true);
+    command.env_clear().env("BUZZER_SERVER", format!("http://{}", api.address()));
+    let output = command.output().await.context("`buzzer` is built beside this: cargo build --release --workspace")?;
+    ensure!(output.status.success(), "buzzer bench {arguments:?}: {}", output.status);
+    serde_json::from_slice(&output.stdout).context("buzzer bench prints JSON")
+}
+
+fn number(report: &Value, path: &[&str]) -> Result<f64> {
+    let value = path.iter().fold(report, |value, name| &value[name]);
+    value.as_f64().with_context(|| format!("{path:?} in {report}"))
+}
+
+fn print(rounds: &[Vec<Figure>], arguments: &Arguments) {
+    let Arguments { rounds: count, jobs, .. } = arguments;
+    println!("median of {count} rounds; {jobs} echo jobs of 256 bytes, 64 connections, workers of {SLOTS} slots");
+    let all: Vec<_> = rounds.iter().flatten().collect();
+    // Every round has the same lines in the same order.
+    for figure in all.iter().take(all.len() / arguments.rounds) {
+        let Figure { part, what, unit, mark, .. } = figure;
+        let same = all.iter().filter(|other| other.part == *part && other.what == *what);
+        let mut values: Vec<_> = same.map(|figure| figure.value).collect();
         values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    };
-    let Arguments { jobs, connections, .. } = arguments;
-    println!("median of {} rounds; {jobs} echo jobs of {BODY} bytes, {connections} connections", rounds.len());
-    println!("raw two hops, depth 1000      {:>9.0} /s", median(|r| r.raw_per_second));
-    println!("accepted                      {:>9.0} /s", median(|r| r.accepted_per_second));
-    println!("completed                     {:>9.0} /s", median(|r| r.completed_per_second));
-    println!("completed / raw               {:>9.0} %", median(|r| 100.0 * r.completed_per_second / r.raw_per_second));
-    println!("API, CPU per 10,000 jobs      {:>9.2} s", median(|r| r.api_cpu_seconds));
-    println!("worker, CPU per 10,000 jobs   {:>9.2} s", median(|r| r.worker_cpu_seconds));
-    println!("raw two hops, depth 1, p50    {:>9.2} ms", median(|r| r.raw_p50_ms));
-    println!("Prefer: wait at 50/s, p50     {:>9.2} ms", median(|r| r.single_p50_ms));
-    println!("Prefer: wait at 50/s, p99     {:>9.2} ms", median(|r| r.single_p99_ms));
-    println!("p50 / raw p50                 {:>9.1}", median(|r| r.single_p50_ms / r.raw_p50_ms));
+        let (median, name) = (values[values.len() / 2], part.name());
+        let precision = if *unit == "/s" { 0 } else { 2 };
+        let line = format!("{name:<9} {what:<28} {median:>9.precision$} {unit:<4} {mark}");
+        println!("{}", line.trim_end());
+    }
+    if arguments.parts.contains(&Part::Memory) {
+        println!("memory with 10,000 open streams: `streams`; with 1,000,000 jobs: `scale`");
+    }
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::Embedded => "embedded",
+            Self::Submit => "submit",
+            Self::Single => "single",
+            Self::Growth => "growth",
+            Self::Memory => "memory",
+        }
+    }
+
+    fn read(name: &str) -> Result<Self> {
+        let mut all = USUAL.into_iter().chain([Self::Memory]);
+        all.find(|part| part.name() == name)
+            .context("--part is sqlite, postgres, embedded, submit, single, growth or memory")
+    }
 }
 
 impl Arguments {
     fn read(mut words: impl Iterator<Item = String>) -> Result<Self> {
-        let mut arguments = Self { rounds: 5, jobs: 20_000, connections: 64, postgres: false };
+        let mut arguments = Self { parts: Vec::new(), rounds: 5, jobs: 30_000 };
         while let Some(word) = words.next() {
             let value = words.next().with_context(|| format!("{word} takes a value"))?;
-            if word == "--store" {
-                ensure!(["sqlite", "postgres"].contains(&value.as_str()), "--store is sqlite or postgres");
-                arguments.postgres = value == "postgres";
-                continue;
-            }
-            let value: usize = value.parse().with_context(|| format!("{word} takes a number"))?;
-            ensure!(value > 0, "{word} is at least 1");
+            let count =
+                || value.parse().ok().filter(|count| *count > 0).with_context(|| format!("{word} is at least 1"));
             match word.as_str() {
-                "--rounds" => arguments.rounds = value,
-                "--jobs" => arguments.jobs = value,
-                "--connections" => arguments.connections = value,
-                _ => anyhow::bail!("{word} is unknown; there are --rounds, --jobs, --connections, --store"),
+                "--part" => arguments.parts.push(Part::read(&value)?),
+                "--rounds" => arguments.rounds = count()?,
+                "--jobs" => arguments.jobs = count()?,
+                _ => bail!("{word} is unknown; there are --part, --rounds, --jobs"),
             }
+        }
+        if arguments.parts.is_empty() {
+            arguments.parts = USUAL.to_vec();
         }
         Ok(arguments)
     }

@@ -332,6 +332,10 @@ impl Broker for Moody {
         self.inner.browse(queue, limit).await
     }
 
+    fn user(&self) -> Option<&str> {
+        self.inner.user()
+    }
+
     fn line(&self) -> watch::Receiver<Line> {
         self.line.subscribe()
     }

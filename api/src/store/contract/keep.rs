@@ -49,6 +49,33 @@ pub async fn a_large_input_is_kept_whole(store: Arc<dyn Store>) {
     assert!(found.input == bytes, "five megabytes come back as they went in");
 }
 
+pub async fn small_jobs_are_read_together(store: Arc<dyn Store>) {
+    let mut ids = vec![JobId::new(NOW)];
+    for size in [6, 6, 100] {
+        let submission = submission(draft("echo"), vec![b'1'; size]);
+        ids.push(submission.accepted.job.id);
+        store.submit(submission).await.unwrap();
+    }
+    let (waiting, done) = (ids[1], ids[2]);
+    store.claim(&"echo".parse().unwrap(), 3, NOW + LEASE, NOW).await.unwrap();
+    change(&*store, done, success(1), after(1)).await;
+    let own = Tenant::default();
+    let whole = async |id| store.job_with_content(&own, id).await.unwrap().unwrap();
+    let read = async |tenant: &Tenant, most| {
+        let found = store.small_jobs(tenant, &ids, most).await.unwrap();
+        found.into_iter().map(|whole| (whole.job.id, whole)).collect::<BTreeMap<_, _>>()
+    };
+    let (waiting, done) = (whole(waiting).await, whole(done).await);
+    let both = 6 + done.output.as_ref().unwrap().len();
+
+    assert_eq!(read(&own, 5).await, BTreeMap::new());
+    let alone = BTreeMap::from([(waiting.job.id, waiting.clone())]);
+    assert_eq!(read(&own, 6).await, alone, "the output of the other counts, too");
+    assert_eq!(read(&own, both).await, BTreeMap::from([(waiting.job.id, waiting), (done.job.id, done)]));
+    assert_eq!(read(&own, usize::MAX).await.len(), 3);
+    assert_eq!(read(&"other".parse().unwrap(), usize::MAX).await, BTreeMap::new(), "they are another's");
+}
+
 pub async fn the_same_key_answers_with_the_same_job(store: Arc<dyn Store>) {
     let first = with_key(draft("echo"), "k", 1);
     let id = first.accepted.job.id;
@@ -71,7 +98,7 @@ pub async fn a_key_used_for_something_else_is_refused(store: Arc<dyn Store>) {
 }
 
 pub async fn a_key_can_be_asked_for(store: Arc<dyn Store>) {
-    let (own, other) = (Tenant::default(), Tenant::from("other".to_owned()));
+    let (own, other): (_, Tenant) = (Tenant::default(), "other".parse().unwrap());
     let (first, changed) = (with_key(draft("echo"), "k", 1), with_key(draft("echo"), "k", 2));
     let (key, changed) = (first.key.clone().unwrap(), changed.key.unwrap());
     let id = first.accepted.job.id;
@@ -84,7 +111,7 @@ pub async fn a_key_can_be_asked_for(store: Arc<dyn Store>) {
 }
 
 pub async fn a_key_belongs_to_its_tenant(store: Arc<dyn Store>) {
-    let other = Tenant::from("other".to_owned());
+    let other: Tenant = "other".parse().unwrap();
     store.submit(with_key(draft("echo"), "k", 1)).await.unwrap();
     let foreign = with_key(Job { tenant: other, ..draft("echo") }, "k", 2);
     assert_eq!(store.submit(foreign).await.unwrap(), Submitted::New);
@@ -121,7 +148,7 @@ pub async fn an_id_that_is_taken_is_refused_alone(store: Arc<dyn Store>) {
     let submit = |i: u32| {
         let (store, taken) = (Arc::clone(&store), taken.clone());
         tokio::spawn(async move {
-            let own = Job { tenant: Tenant::from(format!("t{i}")), ..draft(&format!("kind{i}")) };
+            let own = Job { tenant: format!("t{i}").parse().unwrap(), ..draft(&format!("kind{i}")) };
             let draft = if i.is_multiple_of(4) { Job { seq: 0, ..taken } } else { own.clone() };
             let refused = store.submit(submission(draft, "{}")).await;
             (i, own, refused)
@@ -143,7 +170,7 @@ pub async fn an_id_that_is_taken_is_refused_alone(store: Arc<dyn Store>) {
 }
 
 pub async fn tenants_cannot_see_each_others_jobs(store: Arc<dyn Store>) {
-    let (own, other) = (Tenant::default(), Tenant::from("other".to_owned()));
+    let (own, other): (_, Tenant) = (Tenant::default(), "other".parse().unwrap());
     let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
     let mine = keep(&*store, Job { tags: tags.clone(), ..draft("echo") }).await;
     let theirs = keep_claimed(&*store, Job { tenant: other.clone(), tags, ..draft("echo") }, NOW + LEASE).await;
@@ -152,7 +179,7 @@ pub async fn tenants_cannot_see_each_others_jobs(store: Arc<dyn Store>) {
     assert_eq!(store.job(&own, theirs.id).await.unwrap(), None);
     assert_eq!(store.job_with_content(&own, theirs.id).await.unwrap(), None);
     assert_eq!(store.events(&own, theirs.id, 0, 10).await.unwrap(), []);
-    assert_eq!(store.job(&Tenant::from("nobody".to_owned()), mine.id).await.unwrap(), None);
+    assert_eq!(store.job(&"nobody".parse().unwrap(), mine.id).await.unwrap(), None);
     for filter in [
         Filter::default(),
         Filter { kind: Some(mine.kind.clone()), ..Filter::default() },
@@ -234,7 +261,7 @@ pub async fn each_kind_is_kept_as_long_as_it_should_be(store: Arc<dyn Store>) {
 }
 
 pub async fn only_what_is_done_is_deleted(store: Arc<dyn Store>) {
-    let (own, other) = (Tenant::default(), Tenant::from("other".to_owned()));
+    let (own, other): (_, Tenant) = (Tenant::default(), "other".parse().unwrap());
     let submission = with_key(draft("echo"), "k", 1);
     let id = submission.accepted.job.id;
     store.submit(submission).await.unwrap();

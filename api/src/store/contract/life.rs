@@ -7,13 +7,14 @@ use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::{Retry, ReturnReason, RunResult};
 use buzzer_shared::time::Time;
 use bytes::Bytes;
+use serde_json::json;
 
 use super::{LEASE, NONE, NOW, worker};
 use super::{
     after, change, draft, failure, feed, finished, keep, keep_claimed, lease, log, problem, read, started, success,
     tell, types,
 };
-use crate::lifecycle::{Done, Early, Event, Ignored, Job, LogType, Phase, Progress, Suspicion};
+use crate::lifecycle::{Done, Early, Event, Ignored, Job, Late, LogType, Phase, Progress, Report, Suspicion, TOLD_MAX};
 use crate::store::{Applied, Asked, Filter, Happening, Page, Store, Wish};
 
 pub async fn a_whole_life_is_written_down(store: Arc<dyn Store>) {
@@ -116,8 +117,7 @@ pub async fn an_unknown_job_does_not_hold_up_the_others(store: Arc<dyn Store>) {
 }
 
 fn progressed(n: u32, at: Time, progress: &Progress) -> Event {
-    let lease = lease(at + LEASE);
-    Event::Progressed { dispatch: 1, n, worker: worker(), at, lease, progress: progress.clone() }
+    reported(n, at, Report::Progress(progress.clone()))
 }
 
 pub async fn a_progress_is_kept_with_the_job(store: Arc<dyn Store>) {
@@ -129,6 +129,45 @@ pub async fn a_progress_is_kept_with_the_job(store: Arc<dyn Store>) {
     assert_eq!(read(&*store, id).await.progress, Some(progress.clone()));
     let last = log(&*store, id).await.pop().unwrap();
     assert_eq!((last.at, last.data), (after(1), Some(serde_json::to_value(progress).unwrap())));
+}
+
+fn reported(n: u32, at: Time, report: Report) -> Event {
+    Event::Reported { dispatch: 1, n, worker: worker(), at, lease: lease(at + LEASE), report }
+}
+
+/// What the handlers of a job tell is kept as they told it, up to a bound that outlives the process.
+pub async fn what_is_told_is_kept_up_to_a_bound(store: Arc<dyn Store>) {
+    let id = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
+    change(&*store, id, reported(1, after(1), Report::Log("a\n\u{0} ü".into())), after(1)).await;
+    change(&*store, id, reported(2, after(2), Report::Output(" piece".into())), after(2)).await;
+    let large = "x".repeat(TOLD_MAX as usize / 2);
+    for n in 3..7 {
+        let told = change(&*store, id, reported(n, after(3), Report::Output(large.clone())), after(3)).await;
+        assert_eq!(told.job, read(&*store, id).await);
+    }
+    let log = log(&*store, id).await;
+    let types: Vec<_> = log.iter().map(|entry| entry.r#type).collect();
+    use LogType::{Accepted, Log, Output, Started, Truncated};
+    assert_eq!(types, [Accepted, Started, Log, Output, Output, Truncated]);
+    assert_eq!(log[2].data, Some(json!({ "text": "a\n\u{0} ü" })));
+    assert_eq!(log[3].data, Some(json!({ "chunk": " piece" })));
+    assert!(read(&*store, id).await.is_truncated());
+}
+
+/// What a handler told last comes with the outcome, once, even if all its signals were lost.
+pub async fn what_was_told_last_comes_with_the_outcome(store: Arc<dyn Store>) {
+    let id = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
+    change(&*store, id, reported(1, after(1), Report::Log("one".into())), after(1)).await;
+    let late =
+        [(1, "one"), (2, "two")].map(|(n, text)| Late { n, at: after(n.into()), report: Report::Log(text.into()) });
+    let Event::Finished { dispatch, worker, started_at, result, chance, .. } = success(1) else { unreachable!() };
+    let event = Event::Finished { dispatch, worker, started_at, late: late.to_vec(), result, chance };
+    change(&*store, id, event, after(3)).await;
+    let texts: Vec<_> =
+        log(&*store, id).await.into_iter().filter_map(|entry| entry.data?["text"].as_str().map(String::from)).collect();
+    assert_eq!(texts, ["one", "two"]);
+    let types = types(&*store, id).await;
+    assert_eq!(types.last(), Some(&LogType::Succeeded));
 }
 
 pub async fn the_log_has_no_gaps_whoever_writes_at_once(store: Arc<dyn Store>) {
@@ -251,7 +290,7 @@ pub async fn p5_a_cancel_is_kept_and_answered_by_what_became_of_the_job(store: A
 
 pub async fn a_wish_is_answered_for_the_owner_alone(store: Arc<dyn Store>) {
     let id = keep(&*store, draft("echo")).await.id;
-    let other = Tenant::from("other".to_owned());
+    let other: Tenant = "other".parse().unwrap();
     assert_eq!(store.ask(&other, id, Wish::Cancel, after(1)).await.unwrap(), None);
     assert_eq!(store.ask(&Tenant::default(), JobId::new(NOW), Wish::Retry, after(1)).await.unwrap(), None);
     assert_eq!(read(&*store, id).await.phase, Phase::Ready);

@@ -6,29 +6,29 @@
 
 mod fleet;
 mod keep;
+mod keyring;
 mod life;
 mod list;
 mod queue;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant, WorkerId};
-use buzzer_shared::job::Priority;
-use buzzer_shared::kind::{DeliveryMode, Kind};
+use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::message::{Retry, RunResult};
 use buzzer_shared::problem::Problem;
-use buzzer_shared::retry::RetryPolicy;
-use buzzer_shared::time::Time;
+use buzzer_shared::time::{Span, Time};
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::lifecycle::{Entry, Event, Job, LogType, Phase, RunLease, Suspicion, Transition, accept, step};
+use crate::lifecycle::{Entry, Event, Job, LogType, RunLease, Transition, accept, step};
 use crate::store::{Applied, Change, Fed, Happening, Key, Store, Submission, Submitted};
 
 pub use fleet::*;
 pub use keep::*;
+pub use keyring::*;
 pub use life::*;
 pub use list::*;
 pub use queue::*;
@@ -41,6 +41,7 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
     each! {
         what_is_submitted_is_read_back_to_the_byte
         a_large_input_is_kept_whole
+        small_jobs_are_read_together
         the_same_key_answers_with_the_same_job
         a_key_used_for_something_else_is_refused
         a_key_can_be_asked_for
@@ -55,6 +56,8 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         several_happenings_of_one_job_see_each_other
         an_unknown_job_does_not_hold_up_the_others
         a_progress_is_kept_with_the_job
+        what_is_told_is_kept_up_to_a_bound
+        what_was_told_last_comes_with_the_outcome
         what_is_known_about_a_run_is_kept_with_the_job
         p5_a_cancel_is_kept_and_answered_by_what_became_of_the_job
         a_wish_is_answered_for_the_owner_alone
@@ -85,6 +88,10 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         only_what_is_done_is_deleted
         usage_counts_what_is_not_done_and_grows
 
+        an_api_key_is_found_by_its_hash_and_revoked_by_its_id
+        the_same_api_key_is_not_kept_twice
+        a_tenant_may_have_an_api_key_before_its_first_job
+
         a_worker_is_known_from_its_announcement_to_its_leaving
         a_kind_is_known_for_ever_as_last_announced
         a_probe_finds_the_store_working
@@ -109,33 +116,8 @@ fn after(seconds: u64) -> Time {
 
 /// A job as it is before it is accepted.
 fn draft(kind: &str) -> Job {
-    Job {
-        id: JobId::new(NOW),
-        tenant: Tenant::default(),
-        kind: kind.parse().unwrap(),
-        priority: Priority::default(),
-        tags: BTreeMap::new(),
-        retry_of: None,
-        retry: RetryPolicy::default(),
-        timeout: Duration::from_millis(60_500),
-        delivery: DeliveryMode::AtLeastOnce,
-        created_at: NOW,
-        run_at: NOW,
-        expires_at: None,
-        phase: Phase::Ready,
-        attempt: 1,
-        dispatch: 0,
-        awaited: false,
-        signal: 0,
-        early: None,
-        suspicion: Suspicion::default(),
-        cancel_requested_at: None,
-        seq: 0,
-        started_at: None,
-        finished_at: None,
-        progress: None,
-        error: None,
-    }
+    let spec = KindSpec { timeout: Span::from_millis(60_500), ..KindSpec::any(kind.parse().unwrap()) };
+    Job::new(JobId::new(NOW), Tenant::default(), &spec, NOW)
 }
 
 fn submission(draft: Job, input: impl Into<Bytes>) -> Submission {
@@ -180,7 +162,7 @@ fn started(dispatch: u32, n: u32) -> Event {
 }
 
 fn finished(dispatch: u32, result: RunResult) -> Event {
-    Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), result, chance: 0.5 }
+    Event::Finished { dispatch, worker: worker(), started_at: Some(NOW), late: Vec::new(), result, chance: 0.5 }
 }
 
 fn success(dispatch: u32) -> Event {

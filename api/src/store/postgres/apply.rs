@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::error::Failure;
 use super::house::House;
 use super::names::Names;
-use super::row::{self, COLUMNS, Stored, job_columns, limit, select_jobs};
+use super::row;
 use super::writes::{Moved, Writes};
 use crate::lifecycle::Event;
-use crate::store::{Applied, Asked, Change, Happening, Outgoing, Wish};
+use crate::store::stored::{COLUMNS, Stored, job_columns, select_jobs};
+use crate::store::{Applied, Asked, Change, Happening, Outgoing, Wish, code};
 
 /// Tells jobs what happened to them. Each row is locked once, in the order of ids, so that two batches which meet cannot
 /// wait for each other; read once and written once.
@@ -98,7 +99,7 @@ pub(super) async fn claim(
              AND (j.expires_at IS NULL OR j.expires_at > $2 OR j.started_at IS NOT NULL) \
              ORDER BY j.priority DESC, j.n LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED"
         ),
-        &[&kind, &now.as_millis(), &limit(most)],
+        &[&kind, &now.as_millis(), &code::limit(most)],
         |row| row::bytes(row, COLUMNS),
     )
     .await?;
@@ -198,6 +199,7 @@ async fn free(
     now: Time,
     most: usize,
 ) -> Result<Vec<Stored>, Failure> {
-    let found = row::readable(transaction, &house.names, sql, &[&now.as_millis(), &limit(most)], |_| Ok(())).await?;
+    let found =
+        row::readable(transaction, &house.names, sql, &[&now.as_millis(), &code::limit(most)], |_| Ok(())).await?;
     Ok(found.into_iter().map(|(stored, ())| stored).collect())
 }

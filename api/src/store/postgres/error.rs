@@ -2,6 +2,7 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
+use crate::store::code::Unknown;
 use crate::store::{DEADLINE, StoreError};
 
 /// Why nothing of a transaction was kept.
@@ -43,6 +44,12 @@ impl From<PoolError> for Failure {
 impl From<serde_json::Error> for Failure {
     fn from(error: serde_json::Error) -> Self {
         Self::Corrupt(error.to_string())
+    }
+}
+
+impl From<Unknown> for Failure {
+    fn from(unknown: Unknown) -> Self {
+        Self::Corrupt(unknown.to_string())
     }
 }
 

@@ -6,10 +6,10 @@ use tokio_postgres::Row;
 use super::error::Failure;
 use super::house::House;
 use super::list;
-use super::row::{self, Parameters, limit};
+use super::row::{self, Parameters};
 use crate::lifecycle::Phase;
 use crate::retention::Retention;
-use crate::store::Deleted;
+use crate::store::{Deleted, code};
 
 const WITHOUT_KEY: &str = "SELECT n FROM jobs WHERE kind = $1 AND finished_at < $2 AND finished_at IS NOT NULL \
                            AND key IS NULL ORDER BY finished_at LIMIT $3 FOR UPDATE SKIP LOCKED";
@@ -26,13 +26,15 @@ pub(super) async fn forget(house: &House, retention: &Retention, now: Time, most
     for (id, kind) in kinds {
         let cutoff = retention.cutoff(&kind, now);
         let (finished, keyed) = (cutoff.finished_before.as_millis(), cutoff.keyed_before.as_millis());
-        old.extend(numbers(&transaction, WITHOUT_KEY, &[&id, &finished, &limit(most - old.len())]).await?);
-        old.extend(numbers(&transaction, WITH_KEY, &[&id, &finished, &limit(most - old.len()), &keyed]).await?);
+        old.extend(numbers(&transaction, WITHOUT_KEY, &[&id, &finished, &code::limit(most - old.len())]).await?);
+        old.extend(numbers(&transaction, WITH_KEY, &[&id, &finished, &code::limit(most - old.len()), &keyed]).await?);
         if old.len() == most {
             break;
         }
     }
     erase(&transaction, &old).await?;
+    // Whoever left it has long known what became of its commit.
+    row::execute(&transaction, "DELETE FROM commits WHERE at < now() - interval '1 minute'", &[]).await?;
     transaction.commit().await?;
     Ok(old.len())
 }

@@ -28,7 +28,6 @@ use super::clock::DatabaseClock;
 use super::error::in_words;
 use super::open::read_clock;
 use super::pools::SESSION;
-use crate::store::Hint;
 
 /// How often it is looked whether a word was lost, and what time it is.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -56,6 +55,13 @@ pub(super) struct News {
     pub(super) feeds: Vec<FeedRange>,
 }
 
+/// What was heard since it was last asked for.
+#[derive(Debug)]
+pub(super) enum Heard {
+    Of { jobs: Vec<JobId>, tenants: Vec<i64> },
+    Anything,
+}
+
 /// Both directions. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hints(Arc<Inner>);
@@ -73,6 +79,8 @@ struct Inner {
 struct State {
     news: News,
     heard: HashSet<JobId>,
+    /// The tenants whose feeds have grown.
+    heard_of: HashSet<i64>,
     /// More than could be named.
     heard_too_much: bool,
     coverage: Coverage,
@@ -97,27 +105,29 @@ impl Hints {
     }
 
     /// The next hint of what other replicas did.
-    pub(super) async fn next(&self) -> Hint {
+    pub(super) async fn next(&self) -> Heard {
         loop {
-            if let Some(hint) = self.take() {
-                return hint;
+            if let Some(heard) = self.take() {
+                return heard;
             }
             self.0.heard.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Hint> {
+    fn take(&self) -> Option<Heard> {
         let mut state = self.state();
-        let jobs = std::mem::take(&mut state.heard);
+        let (jobs, tenants) = (std::mem::take(&mut state.heard), std::mem::take(&mut state.heard_of));
         if std::mem::take(&mut state.heard_too_much) {
-            return Some(Hint::Any);
+            return Some(Heard::Anything);
         }
-        (!jobs.is_empty()).then(|| Hint::Jobs(jobs.into_iter().collect()))
+        let something = !jobs.is_empty() || !tenants.is_empty();
+        something.then(|| Heard::Of { jobs: jobs.into_iter().collect(), tenants: tenants.into_iter().collect() })
     }
 
     fn hear(&self, note: Note) {
         let mut state = self.state();
         note.feeds.iter().for_each(|range| state.coverage.note(*range));
+        state.heard_of.extend(note.feeds.iter().map(|range| range.tenant));
         state.heard.extend(note.jobs);
         if state.heard.len() > JOBS_MAX {
             state.heard.clear();

@@ -1,14 +1,16 @@
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use buzzer_shared::id::Tenant;
+use deadpool_postgres::{GenericClient, Transaction};
 use futures_util::future::try_join;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::error::Failure;
 use super::hints::Hints;
 use super::names::Names;
 use super::pools::Pools;
-use super::row;
+use super::row::{self, Parameters};
 use super::writes::Writes;
 
 /// How soon a server is asked again what became of a commit.
@@ -34,23 +36,35 @@ impl House {
         if writes.is_empty() {
             return Ok(transaction.commit().await?);
         }
-        let (number, news) = try_join(number(&transaction), writes.write(&transaction)).await?;
+        let (mark, news) = try_join(Mark::leave(&transaction), writes.write(&transaction)).await?;
         match transaction.commit().await {
-            Err(error) if error.code().is_none() => self.learn_fate(&number, error.into()).await?,
+            Err(error) if error.code().is_none() => self.learn_fate(&mark, error.into()).await?,
             committed => committed?,
         }
         self.hints.committed(news);
         Ok(())
     }
 
-    async fn learn_fate(&self, number: &str, failure: Failure) -> Result<(), Failure> {
+    /// The names of tenants that other replicas spoke of.
+    pub(super) async fn names_of(&self, tenants: Vec<i64>) -> Result<Vec<Tenant>, Failure> {
+        let known = |id: &i64| self.names.tenant(*id);
+        match tenants.iter().map(known).collect() {
+            Ok(names) => Ok(names),
+            Err(_) => {
+                self.names.learn_tenants(&self.pools.read().await?, tenants.clone()).await?;
+                tenants.iter().map(known).collect()
+            }
+        }
+    }
+
+    async fn learn_fate(&self, mark: &Mark, failure: Failure) -> Result<(), Failure> {
         let known = async {
             loop {
-                match self.fate(number).await.as_deref() {
-                    Ok("committed") => return true,
-                    Ok("aborted") => return false,
-                    // It is under way, or the server is not there yet.
-                    Ok(_) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+                match self.fate(mark).await {
+                    Ok(Fate::Committed) => return true,
+                    Ok(Fate::Aborted) => return false,
+                    // The server may not be there yet.
+                    Ok(Fate::UnderWay) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
                 }
             }
         };
@@ -60,16 +74,40 @@ impl House {
         }
     }
 
-    async fn fate(&self, number: &str) -> Result<String, Failure> {
+    async fn fate(&self, mark: &Mark) -> Result<Fate, Failure> {
         let client = self.pools.work().await?;
-        let fate =
-            row::first(&client, "SELECT coalesce(pg_xact_status($1::text::xid8), 'aborted')", &[&number]).await?;
-        fate.map_or_else(|| Ok("aborted".into()), |row| Ok(row.try_get(0)?))
+        // In this order, one after the other: a mark that is not there once nothing is under way will never be.
+        let under_way = "SELECT coalesce(pg_xact_status($1::text::xid8) = 'in progress', false)";
+        if holds(&client, under_way, &[&mark.transaction]).await? {
+            return Ok(Fate::UnderWay);
+        }
+        let is_there = holds(&client, "SELECT EXISTS (SELECT FROM commits WHERE mark = $1)", &[&mark.id]).await?;
+        Ok(if is_there { Fate::Committed } else { Fate::Aborted })
     }
 }
 
-/// The number by which the server knows this transaction.
-async fn number(transaction: &Transaction<'_>) -> Result<String, Failure> {
-    let row = row::first(transaction, "SELECT pg_current_xact_id()::text", &[]).await?;
-    row.map_or_else(|| Ok(String::new()), |row| Ok(row.try_get(0)?))
+async fn holds(client: &impl GenericClient, question: &str, about: &Parameters<'_>) -> Result<bool, Failure> {
+    Ok(row::first(client, question, about).await?.map_or(Ok(false), |row| row.try_get(0))?)
+}
+
+/// What became of a transaction.
+enum Fate {
+    Committed,
+    Aborted,
+    UnderWay,
+}
+
+/// What a transaction leaves behind if it is committed, and by which number the server knows it until then.
+struct Mark {
+    id: Uuid,
+    transaction: String,
+}
+
+impl Mark {
+    async fn leave(transaction: &Transaction<'_>) -> Result<Self, Failure> {
+        let id = Uuid::now_v7();
+        let leave = "INSERT INTO commits (mark) VALUES ($1) RETURNING pg_current_xact_id()::text";
+        let row = row::first(transaction, leave, &[&id]).await?;
+        Ok(Self { id, transaction: row.map_or_else(|| Ok(String::new()), |row| row.try_get(0))? })
+    }
 }

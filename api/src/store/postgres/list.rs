@@ -5,8 +5,9 @@ use tokio_postgres::types::ToSql;
 
 use super::error::Failure;
 use super::names::Names;
-use super::row::{self, COLUMNS, Parameters, job_columns, limit};
-use crate::store::{Filter, JobWithContent, Listed, Page};
+use super::row::{self, Parameters};
+use crate::store::stored::{COLUMNS, job_columns};
+use crate::store::{Filter, JobWithContent, Listed, Page, code};
 
 /// One job with its input and output.
 pub(super) async fn with_content(
@@ -16,15 +17,47 @@ pub(super) async fn with_content(
     id: JobId,
 ) -> Result<Option<JobWithContent>, Failure> {
     let sql = concat!("SELECT ", job_columns!(), ", j.input, j.output FROM jobs AS j WHERE j.id = $1");
-    let rows = row::query(client, sql, &[id.as_uuid()]).await?;
+    let found = whole(client, names, tenant, sql, &[id.as_uuid()]).await?;
+    Ok(found.into_iter().next())
+}
+
+/// Those of these jobs whose input and output are small.
+pub(super) async fn small(
+    client: &impl GenericClient,
+    names: &Names,
+    tenant: &Tenant,
+    ids: &[JobId],
+    most: usize,
+) -> Result<Vec<JobWithContent>, Failure> {
+    let sql = concat!(
+        "SELECT ",
+        job_columns!(),
+        ", j.input, j.output FROM jobs AS j WHERE j.id = ANY($1) \
+         AND octet_length(j.input) + coalesce(octet_length(j.output), 0) <= $2"
+    );
+    let ids: Vec<_> = ids.iter().map(|id| *id.as_uuid()).collect();
+    whole(client, names, tenant, sql, &[&ids, &i32::try_from(most).unwrap_or(i32::MAX)]).await
+}
+
+/// The jobs of a statement that selects them with input and output, as far as they are this tenant's.
+async fn whole(
+    client: &impl GenericClient,
+    names: &Names,
+    tenant: &Tenant,
+    sql: &str,
+    parameters: &Parameters<'_>,
+) -> Result<Vec<JobWithContent>, Failure> {
+    let rows = row::query(client, sql, parameters).await?;
     names.learn(client, &rows).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
-    let job = row::stored(names, row)?.job;
-    if job.tenant != *tenant {
-        return Ok(None);
+    let mut found = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let job = row::stored(names, row)?.job;
+        if job.tenant == *tenant {
+            let input = row::bytes(row, COLUMNS)?.unwrap_or_default();
+            found.push(JobWithContent { job, input, output: row::bytes(row, COLUMNS + 1)? });
+        }
     }
-    let input = row::bytes(row, COLUMNS)?.unwrap_or_default();
-    Ok(Some(JobWithContent { job, input, output: row::bytes(row, COLUMNS + 1)? }))
+    Ok(found)
 }
 
 /// A tenant's jobs, newest first.
@@ -47,7 +80,7 @@ pub(super) async fn jobs(
     }
     let tag = filter.tag.as_ref();
     let (name, value) = (tag.map(|(name, _)| name.as_bytes()), tag.map(|(_, value)| value.as_bytes()));
-    let (after, most) = (page.after.unwrap_or(i64::MAX), limit(page.limit));
+    let (after, most) = (page.after.unwrap_or(i64::MAX), code::limit(page.limit));
     let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&tenant, &after, &most];
     if kind.is_some() {
         parameters.push(&kind);
@@ -86,23 +119,9 @@ pub(super) fn statement(filter: &Filter) -> String {
         (Some(_), Some(_)) => "AND t.tenant = $1 AND t.name = $5 AND t.value = $6",
     };
     let n = if filter.tag.is_some() { "t.n" } else { "j.n" };
-    let phase = filter.state.map_or("true", phase);
+    let phase = filter.state.map_or("true", code::is_in);
     format!(
         "SELECT {} FROM {from} WHERE {phase} AND j.tenant = $1 AND {n} < $2 {kind} {tag} ORDER BY {n} DESC LIMIT $3",
         job_columns!()
     )
-}
-
-/// The phases that a client sees as this state.
-fn phase(state: State) -> &'static str {
-    match state {
-        State::Scheduled => "j.phase = 0",
-        State::Queued => "j.phase IN (1, 2)",
-        State::Running => "j.phase = 3",
-        State::Retrying => "j.phase = 4",
-        State::Succeeded => "j.phase = 5",
-        State::Failed => "j.phase = 6",
-        State::Canceled => "j.phase = 7",
-        State::Expired => "j.phase = 8",
-    }
 }

@@ -6,9 +6,9 @@ use uuid::Uuid;
 
 use super::error::Failure;
 use super::names::Names;
-use super::row::{self, count, from_json, limit};
-use crate::lifecycle::{Entry, LogType};
-use crate::store::Fed;
+use super::row::{self, count, from_json};
+use crate::lifecycle::Entry;
+use crate::store::{Fed, code};
 
 /// The log of one job after `after`, oldest first.
 pub(super) async fn of_job(
@@ -26,7 +26,7 @@ pub(super) async fn of_job(
         client,
         "SELECT e.seq, e.at, e.type, e.attempt, e.data FROM jobs AS j JOIN events AS e ON e.job = j.n \
          WHERE j.id = $1 AND j.tenant = $2 AND e.seq > $3 ORDER BY e.seq LIMIT $4",
-        &[id.as_uuid(), &tenant, &i64::from(after), &limit(most)],
+        &[id.as_uuid(), &tenant, &i64::from(after), &code::limit(most)],
     )
     .await?;
     rows.iter().map(entry).collect()
@@ -45,40 +45,38 @@ pub(super) async fn of_tenant(
     };
     let rows = row::query(
         client,
-        "SELECT e.seq, e.at, e.type, e.attempt, e.data, e.feed, j.id FROM events AS e JOIN jobs AS j ON j.n = e.job \
+        "SELECT e.seq, e.at, e.type, e.attempt, e.data, e.feed, j.id, j.kind, j.tags \
+         FROM events AS e JOIN jobs AS j ON j.n = e.job \
          WHERE e.tenant = $1 AND e.feed > $2 ORDER BY e.feed LIMIT $3",
-        &[&tenant, &after, &limit(most)],
+        &[&tenant, &after, &code::limit(most)],
     )
     .await?;
-    let fed =
-        |row: &Row| Ok(Fed { feed: row.try_get(5)?, job: JobId::from(row.try_get::<_, Uuid>(6)?), entry: entry(row)? });
+    let kinds = rows.iter().map(|row| row.try_get(7)).collect::<Result<Vec<i64>, _>>()?;
+    names.learn_kinds(client, kinds).await?;
+    let fed = |row: &Row| {
+        Ok(Fed {
+            feed: row.try_get(5)?,
+            job: JobId::from(row.try_get::<_, Uuid>(6)?),
+            kind: names.kind(row.try_get(7)?)?,
+            tags: from_json(row, 8)?.unwrap_or_default(),
+            entry: entry(row)?,
+        })
+    };
     rows.iter().map(fed).collect()
+}
+
+/// The number of a tenant's newest entry.
+pub(super) async fn end(client: &impl GenericClient, tenant: &Tenant) -> Result<i64, Failure> {
+    let end = row::first(client, "SELECT feed FROM tenants WHERE name = $1", &[&tenant.as_str()]).await?;
+    Ok(end.map(|row| row.try_get(0)).transpose()?.unwrap_or_default())
 }
 
 fn entry(row: &Row) -> Result<Entry, Failure> {
     Ok(Entry {
         seq: count(row, 0)?,
         at: Time::from_millis(row.try_get(1)?),
-        r#type: log_type(row.try_get(2)?)?,
+        r#type: code::log_type(row.try_get(2)?)?,
         attempt: count(row, 3)?,
         data: from_json(row, 4)?,
     })
-}
-
-pub(super) fn code(r#type: LogType) -> i16 {
-    match r#type {
-        LogType::Accepted => 0,
-        LogType::Started => 1,
-        LogType::Progress => 2,
-        LogType::Retrying => 3,
-        LogType::Succeeded => 4,
-        LogType::Failed => 5,
-        LogType::Expired => 6,
-        LogType::Canceled => 7,
-    }
-}
-
-fn log_type(found: i16) -> Result<LogType, Failure> {
-    let known = LogType::ALL.into_iter().find(|r#type| code(*r#type) == found);
-    known.ok_or_else(|| Failure::Corrupt(format!("an event of type {found}")))
 }

@@ -11,6 +11,7 @@ mod house;
 mod names;
 mod open;
 mod pools;
+mod survey;
 mod tls;
 
 mod hints;
@@ -22,6 +23,7 @@ mod count;
 mod error;
 mod fleet;
 mod forget;
+mod keyring;
 mod list;
 mod log;
 mod row;
@@ -43,16 +45,19 @@ use uuid::Uuid;
 pub use address::{NotPostgres, PostgresUrl};
 use clock::DatabaseClock;
 use error::Failure;
-use hints::{Hints, Messenger};
+use hints::{Heard, Hints, Messenger};
 use house::House;
 use names::Names;
 pub use open::OpenError;
+use open::Tables;
 use pools::Pools;
+pub use survey::survey;
 use writer::Writer;
 
 use super::{
-    Applied, Asked, Backlog, Change, DEADLINE, Deleted, Fed, Filter, Happening, Hint, JobWithContent, Key, KnownKind,
-    KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
+    ApiKey, Applied, Asked, Backlog, Change, DEADLINE, Deleted, Fed, Filter, Happening, Hint, JobWithContent, Key,
+    KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted,
+    Usage, Wish,
 };
 use crate::lifecycle::{Entry, Job};
 use crate::retention::Retention;
@@ -76,9 +81,29 @@ impl PostgresStore {
     /// # Errors
     /// [`OpenError::Away`] where trying again may help; else when somebody must do something first.
     pub async fn open(url: &PostgresUrl) -> Result<Self, OpenError> {
+        Self::with(url, Tables::UpToDate).await
+    }
+
+    /// The API keys in a database of this version. Its tables are left as they are: replicas of another version may run.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`], and when the tables are of an older version, or missing.
+    pub async fn keyring(url: &PostgresUrl) -> Result<impl Keyring + use<>, OpenError> {
+        Self::with(url, Tables::AsTheyAre).await
+    }
+
+    /// The same, and makes the tables where there are none.
+    ///
+    /// # Errors
+    /// Those of [`PostgresStore::open`], and when the tables are of an older version.
+    pub async fn keyring_or_new(url: &PostgresUrl) -> Result<impl Keyring + use<>, OpenError> {
+        Self::with(url, Tables::NewIfMissing).await
+    }
+
+    async fn with(url: &PostgresUrl, tables: Tables) -> Result<Self, OpenError> {
         let target = url.target()?;
         let tls = tls::connector(&target.trust)?;
-        let client = open::prepare(&target, &tls).await?;
+        let client = open::prepare(&target, &tls, tables).await?;
         let reading = open::read_clock(&client).await.map_err(|error| open::failed(&target, &error))?;
         let clock = Arc::new(DatabaseClock::set_by(reading));
         let house =
@@ -127,6 +152,25 @@ async fn in_time<T>(step: impl Future<Output = Result<T, Failure>>) -> Result<T,
 }
 
 #[async_trait]
+impl Keyring for PostgresStore {
+    async fn keep_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        in_time(async { keyring::keep(&self.house.pools.work().await?, key).await }).await
+    }
+
+    async fn api_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, StoreError> {
+        in_time(async { keyring::by_hash(&self.house.pools.read().await?, hash).await }).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        in_time(async { keyring::all(&self.house.pools.read().await?).await }).await
+    }
+
+    async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError> {
+        in_time(async { keyring::revoke(&self.house.pools.work().await?, id, now).await }).await
+    }
+}
+
+#[async_trait]
 impl Store for PostgresStore {
     async fn submit(&self, submission: Submission) -> Result<Submitted, StoreError> {
         self.writer.submit(submission).await
@@ -148,6 +192,11 @@ impl Store for PostgresStore {
         in_time(async { list::with_content(&pools.read().await?, names, tenant, id).await }).await
     }
 
+    async fn small_jobs(&self, tenant: &Tenant, ids: &[JobId], most: usize) -> Result<Vec<JobWithContent>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { list::small(&pools.read().await?, names, tenant, ids, most).await }).await
+    }
+
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
         let House { pools, names, .. } = &*self.house;
         in_time(async { list::jobs(&pools.read().await?, names, tenant, filter, page).await }).await
@@ -161,6 +210,10 @@ impl Store for PostgresStore {
     async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError> {
         let House { pools, names, .. } = &*self.house;
         in_time(async { log::of_tenant(&pools.read().await?, names, tenant, after, limit).await }).await
+    }
+
+    async fn feed_end(&self, tenant: &Tenant) -> Result<i64, StoreError> {
+        in_time(async { log::end(&self.house.pools.read().await?, tenant).await }).await
     }
 
     async fn place(&self, job: &Job, limit: u32) -> Result<Option<u32>, StoreError> {
@@ -237,6 +290,13 @@ impl Store for PostgresStore {
     }
 
     async fn hint(&self) -> Hint {
-        self.house.hints.next().await
+        match self.house.hints.next().await {
+            Heard::Anything => Hint::Any,
+            Heard::Of { jobs, tenants } => match self.house.names_of(tenants).await {
+                Ok(tenants) => Hint::News { jobs, tenants },
+                // Who they are cannot be asked now: then all look.
+                Err(_) => Hint::Any,
+            },
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio_postgres::Row;
 
 use super::error::Failure;
 use super::row;
+use crate::store::stored::{KIND, TENANT};
 
 /// What is remembered of the small tables that every row points to. Names and their numbers never change once
 /// committed, and only committed ones are remembered.
@@ -94,7 +95,7 @@ impl Names {
         {
             let memory = self.memory();
             for row in rows {
-                let (tenant, kind): (i64, i64) = (row.try_get(row::TENANT)?, row.try_get(row::KIND)?);
+                let (tenant, kind): (i64, i64) = (row.try_get(TENANT)?, row.try_get(KIND)?);
                 if !memory.tenants.contains_key(&tenant) {
                     tenants.insert(tenant);
                 }
@@ -104,13 +105,19 @@ impl Names {
             }
         }
         if !tenants.is_empty() {
-            let ids: Vec<i64> = tenants.into_iter().collect();
-            for row in row::query(client, "SELECT id, name FROM tenants WHERE id = ANY($1)", &[&ids]).await? {
-                self.memory().remember_tenant(row.try_get(0)?, &Tenant::from(row.try_get::<_, String>(1)?));
-            }
+            self.learn_tenants(client, tenants.into_iter().collect()).await?;
         }
         if !kinds.is_empty() {
             self.learn_kinds(client, kinds.into_iter().collect()).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn learn_tenants(&self, client: &impl GenericClient, ids: Vec<i64>) -> Result<(), Failure> {
+        for row in row::query(client, "SELECT id, name FROM tenants WHERE id = ANY($1)", &[&ids]).await? {
+            let name: &str = row.try_get(1)?;
+            let tenant: Tenant = name.parse().map_err(|error| Failure::Corrupt(format!("{error}")))?;
+            self.memory().remember_tenant(row.try_get(0)?, &tenant);
         }
         Ok(())
     }

@@ -43,26 +43,48 @@ pub enum OpenError {
     #[error("{at} runs with {setting}, and would lose what it has confirmed; set that to on in postgresql.conf")]
     Unsafe { at: String, setting: String },
     #[error(
-        "the tables at {at} were written by a newer version (schema {found}, this one knows {known}); run that one"
+        "the tables at {at} were written by a newer version (schema {found}, this one knows {known}); run that one, or name another database in BUZZER_STORE"
     )]
     Newer { at: String, found: i32, known: i32 },
+    #[error(
+        "the tables at {at} are of an older version (schema {found}, this one knows {known}); start an API of this \
+         version, which brings them up to date, or run the command of that one"
+    )]
+    Older { at: String, found: i32, known: i32 },
+    #[error(
+        "{at} has no tables yet, and so there are no keys; name the database of an API in BUZZER_STORE, or make a key \
+         with `buzzer keys create`"
+    )]
+    Missing { at: String },
     #[error("the tables at {at} cannot be brought up to date: {reason}; see to that, and start again")]
     Migration { at: String, reason: String },
     /// It may come yet.
-    #[error("{at} cannot be reached: {reason}")]
+    #[error("{at} cannot be reached: {reason}; does it run, and does BUZZER_STORE name it?")]
     Away { at: String, reason: String },
 }
 
-/// Connects, checks all that must hold before anything may rely on the server, and brings the tables up to date.
-pub(super) async fn prepare(target: &Target, tls: &MakeRustlsConnect) -> Result<Client, OpenError> {
+/// What becomes of the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tables {
+    /// They are made, or brought up to date.
+    UpToDate,
+    /// They are made where there are none.
+    NewIfMissing,
+    AsTheyAre,
+}
+
+/// Connects, checks all that must hold before anything may rely on the server, and sees to the tables.
+pub(super) async fn prepare(target: &Target, tls: &MakeRustlsConnect, tables: Tables) -> Result<Client, OpenError> {
     let mut client = connect(target, tls).await?;
     check_version(target, &client).await?;
     check_safety(target, &client).await?;
-    migrate(target, &mut client).await?;
+    if tables == Tables::UpToDate || !are_known(target, schema(target, &client).await?, tables)? {
+        migrate(target, &mut client).await?;
+    }
     Ok(client)
 }
 
-async fn connect(target: &Target, tls: &MakeRustlsConnect) -> Result<Client, OpenError> {
+pub(super) async fn connect(target: &Target, tls: &MakeRustlsConnect) -> Result<Client, OpenError> {
     let (client, connection) = target.config.connect(tls.clone()).await.map_err(|error| failed(target, &error))?;
     // Ends with the client, or with the server.
     tokio::spawn(connection);
@@ -70,7 +92,7 @@ async fn connect(target: &Target, tls: &MakeRustlsConnect) -> Result<Client, Ope
     Ok(client)
 }
 
-async fn check_version(target: &Target, client: &Client) -> Result<(), OpenError> {
+pub(super) async fn check_version(target: &Target, client: &Client) -> Result<(), OpenError> {
     let number = ask(target, client, "SELECT current_setting('server_version_num')").await?;
     if number.parse().unwrap_or(0) < OLDEST {
         let found = ask(target, client, "SELECT current_setting('server_version')").await?;
@@ -80,7 +102,7 @@ async fn check_version(target: &Target, client: &Client) -> Result<(), OpenError
 }
 
 /// What is confirmed must be on the server's disk. Who has asked for more, replicas that have applied it, gets more.
-async fn check_safety(target: &Target, client: &Client) -> Result<(), OpenError> {
+pub(super) async fn check_safety(target: &Target, client: &Client) -> Result<(), OpenError> {
     for (setting, safe) in [("fsync", &["on"][..]), ("synchronous_commit", &["on", "remote_apply"])] {
         let found = ask(target, client, &format!("SELECT current_setting('{setting}')")).await?;
         if !safe.contains(&found.as_str()) {
@@ -90,9 +112,21 @@ async fn check_safety(target: &Target, client: &Client) -> Result<(), OpenError>
     Ok(())
 }
 
-async fn ask(target: &Target, client: &Client, question: &str) -> Result<String, OpenError> {
+pub(super) async fn ask(target: &Target, client: &Client, question: &str) -> Result<String, OpenError> {
     let row = client.query_one(question, &[]).await.map_err(|error| failed(target, &error))?;
     row.try_get(0).map_err(|error| failed(target, &error))
+}
+
+/// Whether the tables can be used as they are; else they are to be made.
+fn are_known(target: &Target, (found, known): (Option<i32>, i32), tables: Tables) -> Result<bool, OpenError> {
+    let at = target.shown.clone();
+    match found {
+        None if tables == Tables::AsTheyAre => Err(OpenError::Missing { at }),
+        None => Ok(false),
+        Some(found) if found < known => Err(OpenError::Older { at, found, known }),
+        Some(found) if found > known => Err(OpenError::Newer { at, found, known }),
+        Some(_) => Ok(true),
+    }
 }
 
 /// One replica does it, the others wait, and find it done.
@@ -104,20 +138,26 @@ async fn migrate(target: &Target, client: &mut Client) -> Result<(), OpenError> 
         Ok(locked) => locked.map_err(away)?,
         Err(_) => return Err(migration(target, "another replica has not come to an end with it".into())),
     };
-    let runner = embedded::migrations::runner();
-    let known = runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
     // Asked first: refinery's own complaint does not say what to do.
-    let begun = "SELECT (to_regclass('refinery_schema_history') IS NOT NULL)::text";
-    if ask(target, client, begun).await? == "true" {
-        let found = "SELECT coalesce(max(version), 0)::text FROM refinery_schema_history";
-        let found = ask(target, client, found).await?.parse().unwrap_or(0);
-        if found > known {
-            return Err(OpenError::Newer { at: target.shown.clone(), found, known });
-        }
+    let (found, known) = schema(target, client).await?;
+    if let Some(found) = found.filter(|found| *found > known) {
+        return Err(OpenError::Newer { at: target.shown.clone(), found, known });
     }
-    runner.run_async(client).await.map_err(|error| migration(target, said(&error)))?;
+    embedded::migrations::runner().run_async(client).await.map_err(|error| migration(target, said(&error)))?;
     client.execute("SELECT pg_advisory_unlock($1)", &[&MIGRATION_LOCK]).await.map_err(away)?;
     client.batch_execute(SESSION).await.map_err(away)
+}
+
+/// The version of the tables, if there are any, and the one that this build knows.
+pub(super) async fn schema(target: &Target, client: &Client) -> Result<(Option<i32>, i32), OpenError> {
+    let runner = embedded::migrations::runner();
+    let known = runner.get_migrations().iter().map(refinery::Migration::version).max().unwrap_or_default();
+    let begun = "SELECT (to_regclass('refinery_schema_history') IS NOT NULL)::text";
+    if ask(target, client, begun).await? != "true" {
+        return Ok((None, known));
+    }
+    let found = ask(target, client, "SELECT coalesce(max(version), 0)::text FROM refinery_schema_history").await?;
+    Ok((found.parse().ok().filter(|found| *found > 0), known))
 }
 
 fn migration(target: &Target, reason: String) -> OpenError {

@@ -16,42 +16,12 @@ use uuid::Uuid;
 
 use super::error::Failure;
 use super::names::Names;
-use crate::lifecycle::{Done, Early, Job, Phase, Suspicion};
-
-/// A job with the numbers that its rows are found by.
-#[derive(Debug, Clone)]
-pub(super) struct Stored {
-    pub(super) n: i64,
-    pub(super) tenant: i64,
-    pub(super) job: Job,
-}
+use crate::lifecycle::{Early, Job, Suspicion};
+use crate::store::code;
+use crate::store::stored::{KIND, Stored, TENANT, select_jobs};
 
 /// Parameters of a statement.
 pub(super) type Parameters<'a> = [&'a (dyn ToSql + Sync)];
-
-/// The columns that [`stored`] reads.
-macro_rules! job_columns {
-    () => {
-        "j.n, j.id, j.tenant, j.kind, j.priority, j.timeout, j.max_attempts, j.backoff, j.max_backoff, j.created_at, \
-         j.expires_at, j.tags, j.phase, j.run_at, j.lease_until, j.attempt, j.dispatch, j.awaited, j.signal, j.seq, \
-         j.started_at, j.finished_at, j.progress, j.error, j.retry_of, j.at_most_once, j.cancel_requested_at, j.early, \
-         j.alone, j.vanished, j.crashes"
-    };
-}
-pub(super) use job_columns;
-
-pub(super) const TENANT: usize = 2;
-pub(super) const KIND: usize = 3;
-/// How many columns that are; what else a statement selects comes after them.
-pub(super) const COLUMNS: usize = 31;
-
-/// `SELECT` with the columns that [`all`] reads; the rest of the statement follows.
-macro_rules! select_jobs {
-    ($rest:literal) => {
-        concat!("SELECT ", crate::store::postgres::row::job_columns!(), " FROM jobs AS j ", $rest)
-    };
-}
-pub(super) use select_jobs;
 
 /// Runs a statement that is prepared once for each connection.
 pub(super) async fn query(
@@ -156,7 +126,7 @@ pub(super) fn stored(names: &Names, row: &Row) -> Result<Stored, Failure> {
         created_at: Time::from_millis(row.try_get(9)?),
         expires_at: time(row, 10)?,
         tags: from_json::<BTreeMap<_, _>>(row, 11)?.unwrap_or_default(),
-        phase: phase(row.try_get(12)?, time(row, 14)?)?,
+        phase: code::phase(row.try_get(12)?, time(row, 14)?)?,
         run_at: Time::from_millis(row.try_get(13)?),
         attempt: count(row, 15)?,
         dispatch: count(row, 16)?,
@@ -172,47 +142,9 @@ pub(super) fn stored(names: &Names, row: &Row) -> Result<Stored, Failure> {
         cancel_requested_at: time(row, 26)?,
         early: row.try_get::<_, Option<bool>>(27)?.map(|charged| Early { charged }),
         suspicion: Suspicion { alone: row.try_get(28)?, vanished: count(row, 29)?, crashes: count(row, 30)? },
+        told: count(row, 31)?,
     };
     Ok(Stored { n: row.try_get(0)?, tenant, job })
-}
-
-/// How a phase is written. Partial indexes name these numbers: they never change.
-pub(super) fn phase_code(phase: Phase) -> i16 {
-    match phase {
-        Phase::Scheduled => 0,
-        Phase::Ready => 1,
-        Phase::Sent { .. } => 2,
-        Phase::Running { .. } => 3,
-        Phase::Retrying => 4,
-        Phase::Done(Done::Succeeded) => 5,
-        Phase::Done(Done::Failed) => 6,
-        Phase::Done(Done::Canceled) => 7,
-        Phase::Done(Done::Expired) => 8,
-    }
-}
-
-fn phase(code: i16, lease: Option<Time>) -> Result<Phase, Failure> {
-    match (code, lease) {
-        (0, None) => Ok(Phase::Scheduled),
-        (1, None) => Ok(Phase::Ready),
-        (2, Some(until)) => Ok(Phase::Sent { until }),
-        (3, Some(until)) => Ok(Phase::Running { until }),
-        (4, None) => Ok(Phase::Retrying),
-        (5, None) => Ok(Phase::Done(Done::Succeeded)),
-        (6, None) => Ok(Phase::Done(Done::Failed)),
-        (7, None) => Ok(Phase::Done(Done::Canceled)),
-        (8, None) => Ok(Phase::Done(Done::Expired)),
-        _ => Err(Failure::Corrupt(format!("phase {code} with lease {lease:?}"))),
-    }
-}
-
-pub(super) fn millis(length: Duration) -> i64 {
-    i64::try_from(length.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A limit as SQL takes it.
-pub(super) fn limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 pub(super) fn count(row: &Row, column: usize) -> Result<u32, Failure> {
@@ -225,9 +157,7 @@ pub(super) fn time(row: &Row, column: usize) -> Result<Option<Time>, Failure> {
 }
 
 fn length(row: &Row, column: usize) -> Result<Duration, Failure> {
-    let millis: i64 = row.try_get(column)?;
-    let millis = u64::try_from(millis).map_err(|_| Failure::Corrupt(format!("a length of {millis} ms")))?;
-    Ok(Duration::from_millis(millis))
+    Ok(code::length(row.try_get(column)?)?)
 }
 
 /// Bytes as they came.

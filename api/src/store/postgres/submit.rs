@@ -8,10 +8,11 @@ use uuid::Uuid;
 
 use super::error::Failure;
 use super::names::Names;
-use super::row::{self, COLUMNS, Stored, job_columns, millis, phase_code};
+use super::row;
 use super::writes::Writes;
 use crate::lifecycle::Job;
-use crate::store::{Key, Submission, Submitted};
+use crate::store::stored::{COLUMNS, Stored, job_columns};
+use crate::store::{Key, Submission, Submitted, code};
 
 /// An idempotency key of a tenant, as it is found in the store.
 type Name<'a> = (i64, &'a [u8]);
@@ -203,15 +204,15 @@ async fn insert_jobs(transaction: &Transaction<'_>, new: &[New<'_>]) -> Result<H
             &new.iter().map(|one| one.tenant).collect::<Vec<_>>(),
             &new.iter().map(|one| one.kind).collect::<Vec<_>>(),
             &column(new, |job| i16::from(job.priority.get())),
-            &column(new, |job| millis(job.timeout)),
+            &column(new, |job| code::of_length(job.timeout)),
             &count(|job| job.retry.max_attempts),
-            &column(new, |job| millis(job.retry.backoff.as_duration())),
-            &column(new, |job| millis(job.retry.max_backoff.as_duration())),
+            &column(new, |job| code::of_length(job.retry.backoff.as_duration())),
+            &column(new, |job| code::of_length(job.retry.max_backoff.as_duration())),
             &column(new, |job| job.created_at.as_millis()),
             &time(|job| job.expires_at),
             &new.iter().map(|one| one.name().map(|(_, name)| name)).collect::<Vec<_>>(),
             &new.iter().map(tags).collect::<Result<Vec<_>, _>>()?,
-            &column(new, |job| phase_code(job.phase)),
+            &column(new, |job| code::of_phase(job.phase)),
             &column(new, |job| job.run_at.as_millis()),
             &time(|job| job.phase.lease()),
             &count(|job| job.attempt),

@@ -9,10 +9,10 @@ use tokio_postgres::{Row, Statement};
 
 use super::error::Failure;
 use super::hints::{FeedRange, News};
-use super::log;
-use super::row::{self, Parameters, Stored, json, phase_code};
+use super::row::{self, Parameters, json};
 use crate::lifecycle::{Effect, Entry, Event, Ignored, Job, step};
-use crate::store::Change;
+use crate::store::stored::Stored;
+use crate::store::{Change, code};
 
 /// What a transaction writes at its end, all at once: the rows of jobs that changed, and the log.
 #[derive(Debug, Default)]
@@ -125,15 +125,15 @@ impl Writes {
              dispatch = u.dispatch, awaited = u.awaited, signal = u.signal, seq = u.seq, started_at = u.started_at, \
              finished_at = u.finished_at, progress = u.progress, error = u.error, \
              cancel_requested_at = u.cancel_requested_at, early = u.early, alone = u.alone, vanished = u.vanished, \
-             crashes = u.crashes, output = u.output \
+             crashes = u.crashes, told = u.told, output = u.output \
              FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], \
              $7::bool[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], \
-             $14::bigint[], $15::bool[], $16::bool[], $17::bigint[], $18::bigint[], $19::bytea[]) \
+             $14::bigint[], $15::bool[], $16::bool[], $17::bigint[], $18::bigint[], $19::bigint[], $20::bytea[]) \
              AS u (n, phase, run_at, lease_until, attempt, dispatch, awaited, signal, seq, started_at, finished_at, \
-             progress, error, cancel_requested_at, early, alone, vanished, crashes, output) WHERE j.n = u.n",
+             progress, error, cancel_requested_at, early, alone, vanished, crashes, told, output) WHERE j.n = u.n",
             &[
                 &self.column(|moved| moved.stored.n),
-                &self.column(|moved| phase_code(moved.stored.job.phase)),
+                &self.column(|moved| code::of_phase(moved.stored.job.phase)),
                 &self.column(|moved| moved.stored.job.run_at.as_millis()),
                 &time(|job| job.phase.lease()),
                 &count(|job| job.attempt),
@@ -150,6 +150,7 @@ impl Writes {
                 &self.column(|moved| moved.stored.job.suspicion.alone),
                 &count(|job| job.suspicion.vanished),
                 &count(|job| job.suspicion.crashes),
+                &count(|job| job.told),
                 &self.column(|moved| moved.output.as_deref()),
             ],
         )
@@ -206,7 +207,7 @@ impl Writes {
             &self.lines(|line| i64::from(line.entry.seq)),
             &self.lines(|line| line.entry.at.as_millis()),
             &self.lines(|line| i64::from(line.entry.attempt)),
-            &self.lines(|line| log::code(line.entry.r#type)),
+            &self.lines(|line| code::of_log_type(line.entry.r#type)),
             &data,
         ];
         transaction.execute(statement, parameters).await

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use rusqlite::params;
 
 use super::log;
-use super::row::{self, Stored, limit, select_jobs};
+use super::row;
 use super::session::Session;
 use crate::lifecycle::{Event, Ignored, step};
-use crate::store::{Applied, Asked, Change, Happening, Outgoing, StoreError, Wish};
+use crate::store::stored::{Stored, select_jobs};
+use crate::store::{Applied, Asked, Change, Happening, Outgoing, StoreError, Wish, code};
 
 /// Tells jobs what happened to them. A job with several happenings is read once and written once.
 pub(super) fn apply(session: &Session, happenings: &[Happening], now: Time) -> Result<Vec<Applied>, StoreError> {
@@ -79,7 +80,7 @@ pub(super) fn claim(
              AND (j.expires_at IS NULL OR j.expires_at > ?2 OR j.started_at IS NOT NULL) \
              ORDER BY j.priority DESC, j.n LIMIT ?3"
         ),
-        params![kind, now.as_millis(), limit(most)],
+        params![kind, now.as_millis(), code::limit(most)],
     )?;
     let mut outgoing = Vec::with_capacity(ready.len());
     for mut stored in ready {
@@ -98,13 +99,13 @@ pub(super) fn wake_due(session: &Session, now: Time, most: usize) -> Result<Vec<
             "INDEXED BY jobs_expiring WHERE j.expires_at <= ?1 AND j.expires_at IS NOT NULL \
              AND j.started_at IS NULL AND j.phase IN (0, 1) ORDER BY j.expires_at LIMIT ?2"
         ),
-        params![now.as_millis(), limit(most)],
+        params![now.as_millis(), code::limit(most)],
     )?;
     let mut changes = move_all(session, expired, &Event::Expired, now)?;
     let due = row::readable(
         session,
         select_jobs!("INDEXED BY jobs_due WHERE j.phase IN (0, 4) AND j.run_at <= ?1 ORDER BY j.run_at LIMIT ?2"),
-        params![now.as_millis(), limit(most.saturating_sub(changes.len()))],
+        params![now.as_millis(), code::limit(most.saturating_sub(changes.len()))],
     )?;
     changes.extend(move_all(session, due, &Event::Due, now)?);
     Ok(changes)
@@ -120,7 +121,7 @@ pub(super) fn end_leases(
     let ended = row::readable(
         session,
         select_jobs!("INDEXED BY jobs_leases WHERE j.lease_until <= ?1 ORDER BY j.lease_until LIMIT ?2"),
-        params![now.as_millis(), limit(most)],
+        params![now.as_millis(), code::limit(most)],
     )?;
     let (bereft, usual) = ended.into_iter().partition(|stored: &Stored| bereft.contains(&stored.job.kind));
     let mut changes = move_all(session, usual, &Event::LeaseEnded { bereft: false }, now)?;

@@ -8,6 +8,7 @@ use rusqlite::params;
 use super::row;
 use super::session::Session;
 use crate::lifecycle::Phase;
+use crate::store::stored::Stored;
 use crate::store::{Backlog, StoreError, Usage};
 
 /// How many jobs of each kind are out.
@@ -79,7 +80,7 @@ pub(super) fn place(session: &Session, tenant: &Tenant, id: JobId, limit: u32) -
     Ok(Some(before).filter(|before| *before <= limit))
 }
 
-fn is_ready(stored: &row::Stored) -> bool {
+fn is_ready(stored: &Stored) -> bool {
     stored.job.phase == Phase::Ready
 }
 

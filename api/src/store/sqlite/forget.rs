@@ -6,11 +6,11 @@ use buzzer_shared::time::Time;
 use rusqlite::{Params, params};
 
 use super::list;
-use super::row::{from_json, limit};
+use super::row::from_json;
 use super::session::Session;
 use crate::lifecycle::Phase;
 use crate::retention::Retention;
-use crate::store::{Deleted, StoreError};
+use crate::store::{Deleted, StoreError, code};
 
 /// A job to be deleted, with what leads to its other rows.
 struct Old {
@@ -26,9 +26,9 @@ pub(super) fn forget(session: &Session, retention: &Retention, now: Time, most: 
     for (id, kind) in kinds(session)? {
         let cutoff = retention.cutoff(&kind, now);
         let (finished, keyed) = (cutoff.finished_before.as_millis(), cutoff.keyed_before.as_millis());
-        let without_key = old(session, WITHOUT_KEY, params![id, finished, limit(most - forgotten)])?;
+        let without_key = old(session, WITHOUT_KEY, params![id, finished, code::limit(most - forgotten)])?;
         forgotten += without_key.len();
-        let with_key = old(session, WITH_KEY, params![id, finished, limit(most - forgotten), keyed])?;
+        let with_key = old(session, WITH_KEY, params![id, finished, code::limit(most - forgotten), keyed])?;
         forgotten += with_key.len();
         without_key.iter().chain(&with_key).try_for_each(|job| erase(session, job))?;
         if forgotten == most {

@@ -1,12 +1,12 @@
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::State;
 use bytes::Bytes;
-use rusqlite::ToSql;
+use rusqlite::{ToSql, params};
 
-use super::apply;
-use super::row::{self, job_columns, limit};
+use super::row;
 use super::session::Session;
-use crate::store::{Filter, JobWithContent, Listed, Page, StoreError};
+use crate::store::stored::{COLUMNS, Stored, job_columns};
+use crate::store::{Filter, JobWithContent, Listed, Page, StoreError, code};
 
 /// One job with its input and output.
 pub(super) fn with_content(
@@ -14,12 +14,36 @@ pub(super) fn with_content(
     tenant: &Tenant,
     id: JobId,
 ) -> Result<Option<JobWithContent>, StoreError> {
-    let Some(stored) = row::of_tenant(session, tenant, id)? else {
+    up_to(session, tenant, id, usize::MAX)
+}
+
+/// Those of these jobs whose input and output are small.
+pub(super) fn small(
+    session: &Session,
+    tenant: &Tenant,
+    ids: &[JobId],
+    most: usize,
+) -> Result<Vec<JobWithContent>, StoreError> {
+    ids.iter().filter_map(|id| up_to(session, tenant, *id, most).transpose()).collect()
+}
+
+/// One job, if its input and output come to `most` bytes at most: a longer one is not even read.
+fn up_to(session: &Session, tenant: &Tenant, id: JobId, most: usize) -> Result<Option<JobWithContent>, StoreError> {
+    let mut statement = session.prepare(concat!(
+        "SELECT ",
+        job_columns!(),
+        ", i.input, o.output FROM jobs AS j LEFT JOIN inputs AS i ON i.n = j.n LEFT JOIN outputs AS o ON o.n = j.n \
+         WHERE j.id = ?1 AND ifnull(length(i.input), 0) + ifnull(length(o.output), 0) <= ?2"
+    ))?;
+    let mut rows = statement.query(params![id.as_uuid(), code::limit(most)])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let Stored { n, job, .. } = row::stored(session, row)?;
+    if job.tenant != *tenant {
         return Ok(None);
-    };
-    let output: Option<Vec<u8>> = row::value(session, "SELECT output FROM outputs WHERE n = ?1", &[&stored.n])?;
-    let input = apply::input(session, stored.n)?;
-    Ok(Some(JobWithContent { job: stored.job, input, output: output.map(Bytes::from) }))
+    }
+    let bytes = |column| Ok::<_, StoreError>(row.get::<_, Option<Vec<u8>>>(column)?.map(Bytes::from));
+    let input = bytes(COLUMNS)?.ok_or_else(|| StoreError::Corrupt(format!("job {n} has no input")))?;
+    Ok(Some(JobWithContent { job, input, output: bytes(COLUMNS + 1)? }))
 }
 
 /// A tenant's jobs, newest first.
@@ -35,7 +59,7 @@ pub(super) fn jobs(session: &Session, tenant: &Tenant, filter: &Filter, page: Pa
     let tag = filter.tag.as_ref();
     let (name, value) = (tag.map(|(name, _)| name), tag.map(|(_, value)| value));
     let parameters: [&dyn ToSql; 6] =
-        [&tenant, &page.after.unwrap_or(i64::MAX), &limit(page.limit), &kind, &name, &value];
+        [&tenant, &page.after.unwrap_or(i64::MAX), &code::limit(page.limit), &kind, &name, &value];
     // SQLite refuses more than the statement names.
     let named = session.prepare(&sql)?.parameter_count();
     let found = row::all(session, &sql, &parameters[..named])?;
@@ -49,7 +73,7 @@ pub(super) fn jobs(session: &Session, tenant: &Tenant, filter: &Filter, page: Pa
 /// `?4` the kind, `?5` and `?6` the tag.
 pub(super) fn statement(filter: &Filter) -> String {
     let phase = match filter.state {
-        Some(state) => format!("AND {}", phase(state)),
+        Some(state) => format!("AND {}", code::is_in(state)),
         None => String::new(),
     };
     let (from, condition, n) = match (&filter.tag, filter.state) {
@@ -79,17 +103,3 @@ pub(super) fn statement(filter: &Filter) -> String {
 /// The few that wait or are on their way, among many that are done.
 const QUEUED: &str = "j.n IN (SELECT n FROM jobs INDEXED BY jobs_ready WHERE phase = 1 \
                       UNION ALL SELECT n FROM jobs INDEXED BY jobs_leases WHERE lease_until IS NOT NULL)";
-
-/// The phases that a client sees as this state.
-fn phase(state: State) -> &'static str {
-    match state {
-        State::Scheduled => "j.phase = 0",
-        State::Queued => "j.phase IN (1, 2)",
-        State::Running => "j.phase = 3",
-        State::Retrying => "j.phase = 4",
-        State::Succeeded => "j.phase = 5",
-        State::Failed => "j.phase = 6",
-        State::Canceled => "j.phase = 7",
-        State::Expired => "j.phase = 8",
-    }
-}

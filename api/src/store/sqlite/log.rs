@@ -3,10 +3,11 @@ use buzzer_shared::time::Time;
 use rusqlite::{Row, params};
 use uuid::Uuid;
 
-use super::row::{self, Stored, from_json, json, limit};
+use super::row::{self, from_json, json};
 use super::session::Session;
-use crate::lifecycle::{Effect, Entry, LogType};
-use crate::store::{Fed, StoreError};
+use crate::lifecycle::{Effect, Entry};
+use crate::store::stored::Stored;
+use crate::store::{Fed, StoreError, code};
 
 /// Writes the rows that go with a move of a job.
 pub(super) fn write(session: &Session, stored: &Stored, effects: &[Effect]) -> Result<(), StoreError> {
@@ -30,7 +31,7 @@ fn append(session: &Session, stored: &Stored, entry: &Entry) -> Result<(), Store
             stored.n,
             entry.seq,
             entry.at.as_millis(),
-            code(entry.r#type),
+            code::of_log_type(entry.r#type),
             entry.attempt,
             json(entry.data.as_ref())?,
         ],
@@ -53,7 +54,7 @@ pub(super) fn of_job(
         "SELECT seq, at, type, attempt, data FROM events INDEXED BY events_job WHERE job = ?1 AND seq > ?2 \
          ORDER BY seq LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![stored.n, after, limit(most)])?;
+    let mut rows = statement.query(params![stored.n, after, code::limit(most)])?;
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         entries.push(entry(row)?);
@@ -67,41 +68,35 @@ pub(super) fn of_tenant(session: &Session, tenant: &Tenant, after: i64, most: us
         return Ok(Vec::new());
     };
     let mut statement = session.prepare(
-        "SELECT e.seq, e.at, e.type, e.attempt, e.data, e.feed, j.id FROM events AS e CROSS JOIN jobs AS j \
+        "SELECT e.seq, e.at, e.type, e.attempt, e.data, e.feed, j.id, j.kind, j.tags FROM events AS e CROSS JOIN jobs AS j \
          ON j.n = e.job WHERE e.tenant = ?1 AND e.feed > ?2 ORDER BY e.feed LIMIT ?3",
     )?;
-    let mut rows = statement.query(params![tenant, after, limit(most)])?;
+    let mut rows = statement.query(params![tenant, after, code::limit(most)])?;
     let mut fed = Vec::new();
     while let Some(row) = rows.next()? {
-        fed.push(Fed { feed: row.get(5)?, job: JobId::from(row.get::<_, Uuid>(6)?), entry: entry(row)? });
+        fed.push(Fed {
+            feed: row.get(5)?,
+            job: JobId::from(row.get::<_, Uuid>(6)?),
+            kind: session.kind(row.get(7)?)?,
+            tags: from_json(row, 8)?.unwrap_or_default(),
+            entry: entry(row)?,
+        });
     }
     Ok(fed)
+}
+
+/// The number of a tenant's newest entry.
+pub(super) fn end(session: &Session, tenant: &Tenant) -> Result<i64, StoreError> {
+    let end = row::value(session, "SELECT feed FROM tenants WHERE name = ?1", &[&tenant.as_str()])?;
+    Ok(end.unwrap_or_default())
 }
 
 fn entry(row: &Row<'_>) -> Result<Entry, StoreError> {
     Ok(Entry {
         seq: row.get(0)?,
         at: Time::from_millis(row.get(1)?),
-        r#type: log_type(row.get(2)?)?,
+        r#type: code::log_type(row.get(2)?)?,
         attempt: row.get(3)?,
         data: from_json(row, 4)?,
     })
-}
-
-fn code(r#type: LogType) -> i64 {
-    match r#type {
-        LogType::Accepted => 0,
-        LogType::Started => 1,
-        LogType::Progress => 2,
-        LogType::Retrying => 3,
-        LogType::Succeeded => 4,
-        LogType::Failed => 5,
-        LogType::Expired => 6,
-        LogType::Canceled => 7,
-    }
-}
-
-fn log_type(found: i64) -> Result<LogType, StoreError> {
-    let known = LogType::ALL.into_iter().find(|r#type| code(*r#type) == found);
-    known.ok_or_else(|| StoreError::Corrupt(format!("an event of type {found}")))
 }

@@ -6,6 +6,7 @@
 mod open;
 mod reader;
 mod session;
+mod survey;
 mod writer;
 
 mod apply;
@@ -13,6 +14,7 @@ mod count;
 mod error;
 mod fleet;
 mod forget;
+mod keyring;
 mod list;
 mod log;
 mod row;
@@ -34,11 +36,12 @@ use buzzer_shared::time::Time;
 use open::Database;
 pub use open::OpenError;
 use reader::Readers;
+pub use survey::survey;
 use writer::Writer;
 
 use super::{
-    Applied, Asked, Backlog, Change, Deleted, Fed, Filter, Happening, JobWithContent, Key, KnownKind, KnownWorker,
-    Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
+    ApiKey, Applied, Asked, Backlog, Change, Deleted, Fed, Filter, Happening, JobWithContent, Key, KeyHash, KeyId,
+    Keyring, KnownKind, KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
 };
 use crate::lifecycle::{Entry, Job};
 use crate::retention::Retention;
@@ -64,7 +67,28 @@ impl SqliteStore {
     /// # Errors
     /// Whenever what is written there might not be safe: see [`OpenError`].
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let database = Arc::new(Database::open(path)?);
+        Self::on(Database::open(path)?)
+    }
+
+    /// The API keys in a file that is there, also while another process has it open. Blocks as [`SqliteStore::open`]
+    /// does.
+    ///
+    /// # Errors
+    /// The same, when there is no file, and when the other process is of an older version.
+    pub fn keyring(path: &Path) -> Result<impl Keyring + use<>, OpenError> {
+        Self::on(Database::beside_if_there(path)?)
+    }
+
+    /// The same, and creates the file where there is none.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`], and when the other process is of an older version.
+    pub fn keyring_or_new(path: &Path) -> Result<impl Keyring + use<>, OpenError> {
+        Self::on(Database::beside(path)?)
+    }
+
+    fn on(database: Database) -> Result<Self, OpenError> {
+        let database = Arc::new(database);
         let readers = (0..READERS).map(|_| database.reader()).collect::<Result<_, _>>()?;
         let no_thread = |source| OpenError::Threads { source };
         Ok(Self {
@@ -72,6 +96,28 @@ impl SqliteStore {
             readers: Readers::start(readers).map_err(no_thread)?,
             _database: database,
         })
+    }
+}
+
+#[async_trait]
+impl Keyring for SqliteStore {
+    async fn keep_api_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.writer.write(move |session| keyring::keep(session, &key)).await
+    }
+
+    async fn api_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, StoreError> {
+        let hash = *hash;
+        self.readers.read(move |session| keyring::by_hash(session, &hash)).await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError> {
+        self.readers.read(keyring::all).await
+    }
+
+    async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError> {
+        let id = id.clone();
+        self.writer.write(move |session| keyring::revoke(session, &id, now)).await
     }
 }
 
@@ -96,6 +142,11 @@ impl Store for SqliteStore {
         self.readers.read(move |session| list::with_content(session, &tenant, id)).await
     }
 
+    async fn small_jobs(&self, tenant: &Tenant, ids: &[JobId], most: usize) -> Result<Vec<JobWithContent>, StoreError> {
+        let (tenant, ids) = (tenant.clone(), ids.to_vec());
+        self.readers.read(move |session| list::small(session, &tenant, &ids, most)).await
+    }
+
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
         let (tenant, filter) = (tenant.clone(), filter.clone());
         self.readers.read(move |session| list::jobs(session, &tenant, &filter, page)).await
@@ -109,6 +160,11 @@ impl Store for SqliteStore {
     async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError> {
         let tenant = tenant.clone();
         self.readers.read(move |session| log::of_tenant(session, &tenant, after, limit)).await
+    }
+
+    async fn feed_end(&self, tenant: &Tenant) -> Result<i64, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| log::end(session, &tenant)).await
     }
 
     async fn place(&self, job: &Job, limit: u32) -> Result<Option<u32>, StoreError> {

@@ -13,35 +13,9 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::session::Session;
-use crate::lifecycle::{Done, Early, Job, Phase, Suspicion};
-use crate::store::StoreError;
-
-/// A job with the numbers that its rows are found by.
-#[derive(Debug, Clone)]
-pub(super) struct Stored {
-    pub(super) n: i64,
-    pub(super) tenant: i64,
-    pub(super) job: Job,
-}
-
-/// The columns that [`all`] reads.
-macro_rules! job_columns {
-    () => {
-        "j.n, j.id, j.tenant, j.kind, j.priority, j.timeout, j.max_attempts, j.backoff, j.max_backoff, j.created_at, \
-         j.expires_at, j.tags, j.phase, j.run_at, j.lease_until, j.attempt, j.dispatch, j.awaited, j.signal, j.seq, \
-         j.started_at, j.finished_at, j.progress, j.error, j.retry_of, j.at_most_once, j.cancel_requested_at, j.early, \
-         j.alone, j.vanished, j.crashes"
-    };
-}
-pub(super) use job_columns;
-
-/// `SELECT` with the columns that [`all`] reads; the rest of the statement follows.
-macro_rules! select_jobs {
-    ($rest:literal) => {
-        concat!("SELECT ", crate::store::sqlite::row::job_columns!(), " FROM jobs AS j ", $rest)
-    };
-}
-pub(super) use select_jobs;
+use crate::lifecycle::{Early, Job, Suspicion};
+use crate::store::stored::{Stored, select_jobs};
+use crate::store::{StoreError, code};
 
 /// Reads every row of a statement made with [`select_jobs`].
 pub(super) fn all(session: &Session, sql: &str, params: impl Params) -> Result<Vec<Stored>, StoreError> {
@@ -95,15 +69,15 @@ pub(super) fn insert(session: &Session, job: &Job, tenant: i64, key: Option<&str
             tenant,
             session.keep_kind(&job.kind)?,
             job.priority.get(),
-            millis(job.timeout),
+            code::of_length(job.timeout),
             job.retry.max_attempts,
-            millis(job.retry.backoff.as_duration()),
-            millis(job.retry.max_backoff.as_duration()),
+            code::of_length(job.retry.backoff.as_duration()),
+            code::of_length(job.retry.max_backoff.as_duration()),
             job.created_at.as_millis(),
             job.expires_at.map(Time::as_millis),
             key,
             tags,
-            phase_code(job.phase),
+            code::of_phase(job.phase),
             job.run_at.as_millis(),
             job.phase.lease().map(Time::as_millis),
             job.attempt,
@@ -128,10 +102,10 @@ pub(super) fn update(session: &Session, stored: &Stored) -> Result<(), StoreErro
     session.execute(
         "UPDATE jobs SET phase = ?2, run_at = ?3, lease_until = ?4, attempt = ?5, dispatch = ?6, awaited = ?7, \
          signal = ?8, seq = ?9, started_at = ?10, finished_at = ?11, progress = ?12, error = ?13, cancel_requested_at = ?14, \
-         early = ?15, alone = ?16, vanished = ?17, crashes = ?18 WHERE n = ?1",
+         early = ?15, alone = ?16, vanished = ?17, crashes = ?18, told = ?19 WHERE n = ?1",
         params![
             stored.n,
-            phase_code(job.phase),
+            code::of_phase(job.phase),
             job.run_at.as_millis(),
             job.phase.lease().map(Time::as_millis),
             job.attempt,
@@ -148,12 +122,14 @@ pub(super) fn update(session: &Session, stored: &Stored) -> Result<(), StoreErro
             job.suspicion.alone,
             job.suspicion.vanished,
             job.suspicion.crashes,
+            job.told,
         ],
     )?;
     Ok(())
 }
 
-fn stored(session: &Session, row: &Row<'_>) -> Result<Stored, StoreError> {
+/// The job in the columns of [`crate::store::stored`].
+pub(super) fn stored(session: &Session, row: &Row<'_>) -> Result<Stored, StoreError> {
     let tenant = row.get(2)?;
     let job = Job {
         id: JobId::from(row.get::<_, Uuid>(1)?),
@@ -169,7 +145,7 @@ fn stored(session: &Session, row: &Row<'_>) -> Result<Stored, StoreError> {
         created_at: Time::from_millis(row.get(9)?),
         expires_at: time(row, 10)?,
         tags: from_json::<BTreeMap<_, _>>(row, 11)?.unwrap_or_default(),
-        phase: phase(row.get(12)?, time(row, 14)?)?,
+        phase: code::phase(row.get(12)?, time(row, 14)?)?,
         run_at: Time::from_millis(row.get(13)?),
         attempt: row.get(15)?,
         dispatch: row.get(16)?,
@@ -185,47 +161,9 @@ fn stored(session: &Session, row: &Row<'_>) -> Result<Stored, StoreError> {
         cancel_requested_at: time(row, 26)?,
         early: row.get::<_, Option<bool>>(27)?.map(|charged| Early { charged }),
         suspicion: Suspicion { alone: row.get(28)?, vanished: row.get(29)?, crashes: row.get(30)? },
+        told: row.get(31)?,
     };
     Ok(Stored { n: row.get(0)?, tenant, job })
-}
-
-/// How a phase is written. Partial indexes name these numbers: they never change.
-fn phase_code(phase: Phase) -> i64 {
-    match phase {
-        Phase::Scheduled => 0,
-        Phase::Ready => 1,
-        Phase::Sent { .. } => 2,
-        Phase::Running { .. } => 3,
-        Phase::Retrying => 4,
-        Phase::Done(Done::Succeeded) => 5,
-        Phase::Done(Done::Failed) => 6,
-        Phase::Done(Done::Canceled) => 7,
-        Phase::Done(Done::Expired) => 8,
-    }
-}
-
-fn phase(code: i64, lease: Option<Time>) -> Result<Phase, StoreError> {
-    match (code, lease) {
-        (0, None) => Ok(Phase::Scheduled),
-        (1, None) => Ok(Phase::Ready),
-        (2, Some(until)) => Ok(Phase::Sent { until }),
-        (3, Some(until)) => Ok(Phase::Running { until }),
-        (4, None) => Ok(Phase::Retrying),
-        (5, None) => Ok(Phase::Done(Done::Succeeded)),
-        (6, None) => Ok(Phase::Done(Done::Failed)),
-        (7, None) => Ok(Phase::Done(Done::Canceled)),
-        (8, None) => Ok(Phase::Done(Done::Expired)),
-        _ => Err(StoreError::Corrupt(format!("phase {code} with lease {lease:?}"))),
-    }
-}
-
-pub(super) fn millis(length: Duration) -> i64 {
-    i64::try_from(length.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A limit as SQL takes it.
-pub(super) fn limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time>> {
@@ -233,9 +171,7 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Time
 }
 
 fn length(row: &Row<'_>, column: usize) -> Result<Duration, StoreError> {
-    let millis: i64 = row.get(column)?;
-    let millis = u64::try_from(millis).map_err(|_| StoreError::Corrupt(format!("a length of {millis} ms")))?;
-    Ok(Duration::from_millis(millis))
+    Ok(code::length(row.get(column)?)?)
 }
 
 pub(super) fn json<T: Serialize>(value: Option<&T>) -> Result<Option<String>, StoreError> {

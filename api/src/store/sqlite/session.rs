@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::Tenant;
 use buzzer_shared::kind::Kind;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params};
@@ -70,8 +71,9 @@ impl Session {
             return Ok(tenant.clone());
         }
         let name: String = self.prepare("SELECT name FROM tenants WHERE id = ?1")?.query_one([id], |row| row.get(0))?;
-        self.memory.borrow_mut().tenants.insert(id, Tenant::from(name.clone()));
-        Ok(Tenant::from(name))
+        let tenant: Tenant = name.parse().map_err(|error| StoreError::Corrupt(format!("{error}")))?;
+        self.memory.borrow_mut().tenants.insert(id, tenant.clone());
+        Ok(tenant)
     }
 
     /// The number of a kind; `None` when nobody ever spoke of it.
@@ -125,7 +127,7 @@ impl Session {
     /// The next number in a tenant's feed. Holds once [`Session::write_feeds`] has written it.
     pub(super) fn next_feed(&self, tenant: i64) -> Result<i64, StoreError> {
         if let Some(feed) = self.memory.borrow_mut().feeds.get_mut(&tenant) {
-            feed.last += 1;
+            feed.last += 1 + i64::from(bites(Fault::LoseFeedNumber));
             feed.written = false;
             return Ok(feed.last);
         }

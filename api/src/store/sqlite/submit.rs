@@ -1,9 +1,11 @@
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::Tenant;
 use rusqlite::{OptionalExtension, params};
 
 use super::log;
-use super::row::{self, Stored, select_jobs};
+use super::row;
 use super::session::Session;
+use crate::store::stored::{Stored, select_jobs};
 use crate::store::{Key, StoreError, Submission, Submitted};
 
 /// Keeps a new job, unless its key was used before.
@@ -18,7 +20,7 @@ pub(super) fn submit(session: &Session, submission: &Submission) -> Result<Submi
     let key = submission.key.as_ref();
     let n = row::insert(session, job, tenant, key.map(|key| key.name.as_str()))?;
     session.execute("INSERT INTO inputs (n, input) VALUES (?1, ?2)", params![n, &submission.input[..]])?;
-    if let Some(key) = key {
+    if let Some(key) = key.filter(|_| !bites(Fault::ForgetKey)) {
         session.execute(
             "INSERT INTO keys (tenant, name, fingerprint, job) VALUES (?1, ?2, ?3, ?4)",
             params![tenant, key.name, key.fingerprint, n],

@@ -6,17 +6,16 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::State;
-use buzzer_shared::kind::{DeliveryMode, KindSpec};
-use buzzer_shared::retry::RetryPolicy;
-use buzzer_shared::time::{Span, Time};
+use buzzer_shared::kind::KindSpec;
+use buzzer_shared::time::Time;
 use bytes::Bytes;
 use futures_util::poll;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
-use super::{OpenError, SqliteStore};
+use super::{Database, OpenError, SqliteStore};
 use crate::lifecycle::{Job, accept};
-use crate::store::{Filter, Store, StoreError, Submission, Submitted, contract};
+use crate::store::{ApiKey, Filter, KeyHash, Keyring, Scopes, Store, StoreError, Submission, Submitted, contract};
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 
@@ -30,6 +29,15 @@ async fn it_does_what_every_store_must() {
         Arc::new(store) as Arc<dyn Store>
     })
     .await;
+}
+
+#[test]
+fn p1_a_commit_is_on_disk() {
+    let home = Home::new();
+    let writer = Database::open(&home.file()).unwrap().writer().unwrap();
+    let pragma = |name| writer.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0));
+    assert_eq!(pragma("journal_mode").unwrap(), "wal".to_owned().into());
+    assert_eq!(pragma("synchronous").unwrap(), 2.into(), "FULL: each commit is synced, not each checkpoint");
 }
 
 struct Home(TempDir);
@@ -58,18 +66,7 @@ impl Home {
 }
 
 fn submission(input: impl Into<Bytes>) -> Submission {
-    let spec = KindSpec {
-        name: "echo".parse().unwrap(),
-        title: String::new(),
-        description: String::new(),
-        input_schema: true.into(),
-        output_schema: true.into(),
-        example: None,
-        retry: RetryPolicy::default(),
-        timeout: Span::from_secs(60),
-        slots: 1,
-        delivery: DeliveryMode::AtLeastOnce,
-    };
+    let spec = KindSpec::any("echo".parse().unwrap());
     let accepted = accept(Job::new(JobId::new(NOW), Tenant::default(), &spec, NOW));
     Submission { accepted, input: input.into(), key: None }
 }
@@ -267,6 +264,58 @@ fn a_file_in_use_is_refused_by_any_name() {
     assert!(matches!(refusal(&link), OpenError::InUse { .. }));
     drop(store);
     home.open();
+}
+
+fn api_key(text: &str) -> ApiKey {
+    let (hash, tenant) = (KeyHash::of(text), Tenant::default());
+    ApiKey { hash, tenant, name: None, scopes: Scopes::default(), created_at: NOW, revoked_at: None }
+}
+
+#[tokio::test]
+async fn keys_are_made_and_revoked_beside_a_store_that_is_open() {
+    let home = Home::new();
+    let store = home.open();
+    store.submit(submission("{}")).await.unwrap();
+    let keyring = SqliteStore::keyring(&home.file()).unwrap();
+    let key = api_key("bz_a");
+    let (kept, submitted) = tokio::join!(keyring.keep_api_key(&key), store.submit(submission("{}")));
+    assert_eq!((kept.unwrap(), submitted.unwrap()), ((), Submitted::New));
+    assert_eq!(store.api_key(&key.hash).await.unwrap(), Some(key.clone()));
+    keyring.revoke_api_key(&key.id(), NOW).await.unwrap();
+    assert_eq!(store.api_keys().await.unwrap()[0].revoked_at, Some(NOW));
+    drop(keyring);
+
+    store.submit(submission("{}")).await.unwrap();
+    let feed = store.feed(&Tenant::default(), 0, 10).await.unwrap();
+    assert_eq!(feed.iter().map(|fed| fed.feed).collect::<Vec<_>>(), [1, 2, 3], "the feed goes on where it was");
+    assert!(matches!(refusal(&home.file()), OpenError::InUse { .. }), "the lock is still the store's");
+}
+
+#[tokio::test]
+async fn keys_may_be_made_before_the_first_start_and_keep_nobody_out() {
+    let home = Home::new();
+    let refused = SqliteStore::keyring(&home.file()).map(drop).unwrap_err();
+    assert!(matches!(refused, OpenError::Missing { .. }), "{refused}");
+    assert!(!home.file().exists(), "who lists or revokes keys makes no store");
+    let keyring = SqliteStore::keyring_or_new(&home.file()).unwrap();
+    let key = api_key("bz_a");
+    keyring.keep_api_key(&key).await.unwrap();
+    let store = home.open();
+    assert_eq!(store.api_keys().await.unwrap(), [key]);
+    assert_eq!(keyring.api_keys().await.unwrap().len(), 1);
+}
+
+#[test]
+fn no_keys_are_made_beside_an_older_process() {
+    let home = Home::new();
+    let store = home.open();
+    let older =
+        "DELETE FROM refinery_schema_history WHERE version = (SELECT max(version) FROM refinery_schema_history)";
+    assert_eq!(home.outside().execute(older, []).unwrap(), 1);
+    let refused = SqliteStore::keyring(&home.file()).unwrap_err();
+    assert!(matches!(refused, OpenError::Older { .. }), "{refused}");
+    assert_eq!(refused.to_string().lines().count(), 1, "one line: {refused}");
+    drop(store);
 }
 
 #[test]

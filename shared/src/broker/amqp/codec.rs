@@ -28,8 +28,8 @@ pub(super) fn short(what: &'static str, text: &str) -> Result<ShortString, TooLo
     ShortString::try_new(text).map_err(|_| TooLong { what, length: text.len() })
 }
 
-/// All of a message but its body.
-pub(super) fn properties(message: &Message) -> Result<BasicProperties, TooLong> {
+/// All of a message but its body, in the name of `user`: RabbitMQ takes it in no other.
+pub(super) fn properties(message: &Message, user: Option<&ShortString>) -> Result<BasicProperties, TooLong> {
     let mut properties = BasicProperties::default()
         .with_type(short("the type", &message.r#type)?)
         .with_content_type(short("the content type", &message.content_type)?)
@@ -40,8 +40,8 @@ pub(super) fn properties(message: &Message) -> Result<BasicProperties, TooLong> 
     if let Some(id) = &message.correlation_id {
         properties = properties.with_correlation_id(short("the correlation id", id)?);
     }
-    if let Some(user) = &message.user_id {
-        properties = properties.with_user_id(short("the user id", user)?);
+    if let Some(user) = user {
+        properties = properties.with_user_id(user.clone());
     }
     if let Some(expiration) = message.expiration {
         properties = properties.with_expiration(short("the expiration", &expiration.as_millis().to_string())?);
@@ -71,10 +71,10 @@ pub(super) fn message(properties: &BasicProperties, body: Vec<u8>, redelivered: 
         value.map(|value| (Cow::Owned(name.to_string()), value))
     });
     let message = Message {
-        r#type: text(properties.kind()).unwrap_or_default(),
+        r#type: text(properties.kind()).unwrap_or_default().into(),
         message_id: text(properties.message_id()),
         correlation_id: text(properties.correlation_id()),
-        content_type: text(properties.content_type()).unwrap_or_default(),
+        content_type: text(properties.content_type()).unwrap_or_default().into(),
         user_id: text(properties.user_id()),
         expiration: text(properties.expiration()).and_then(|millis| millis.parse().ok()).map(Duration::from_millis),
         priority: *properties.priority(),
@@ -140,9 +140,16 @@ mod tests {
     #[test]
     fn a_message_comes_back_as_it_went() {
         for whole in [full(), Message::default()] {
-            let properties = properties(&whole).unwrap();
+            let user = whole.user_id.as_deref().map(ShortString::from);
+            let properties = properties(&whole, user.as_ref()).unwrap();
             assert_eq!(message(&properties, whole.body.to_vec(), false), (whole, 0));
         }
+    }
+
+    #[test]
+    fn p1_every_message_outlives_the_broker() {
+        let properties = properties(&Message::default(), None).unwrap();
+        assert_eq!(*properties.delivery_mode(), Some(2));
     }
 
     #[test]
@@ -167,6 +174,9 @@ mod tests {
     #[test]
     fn a_long_name_is_an_error() {
         let long = Message { message_id: Some("x".repeat(256)), ..full() };
-        assert_eq!(properties(&long).unwrap_err().to_string(), "the message id has 256 bytes; AMQP takes at most 255");
+        assert_eq!(
+            properties(&long, None).unwrap_err().to_string(),
+            "the message id has 256 bytes; AMQP takes at most 255"
+        );
     }
 }

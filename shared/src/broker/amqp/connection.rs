@@ -48,6 +48,15 @@ impl Address {
         });
         Self { uri, shown }
     }
+
+    pub(super) fn uri(&self) -> Result<AMQPUri, String> {
+        self.uri.clone().map_err(|error| format!("the address in BUZZER_BROKER cannot be read: {error}"))
+    }
+
+    /// Who logs in.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.uri.as_ref().ok().map(|uri| uri.authority.userinfo.username.as_str())
+    }
 }
 
 impl fmt::Debug for Address {
@@ -77,31 +86,22 @@ pub(super) type Events = std::pin::Pin<Box<dyn Stream<Item = Event> + Send>>;
 impl Connection {
     /// Opens a connection that RabbitMQ's pages show as `name`.
     pub(super) async fn open(address: &Address, name: &str) -> Result<(Arc<Self>, Events), Unopened> {
-        let unreadable = |error| Unopened::Refused(format!("the broker's address cannot be read: {error}"));
-        let uri = address.uri.clone().map_err(unreadable)?;
+        let uri = address.uri().map_err(Unopened::Refused)?;
         let socket = Socket::default();
         let ours = socket.clone();
         let properties = ConnectionProperties::default().with_connection_name(name.into());
-        let connect = async move |uri: AMQPUri, _| {
-            let connecting = async {
-                let host = (uri.authority.host.as_str(), uri.authority.port);
-                let addresses: Vec<_> = tokio::net::lookup_host(host).await?.collect();
-                let stream = readable::Socket::connect(&Tokio::current(), addresses).await?;
+        let connecting = async move |uri: AMQPUri, _| {
+            let opening = async {
+                let stream = connect(&uri).await?;
                 if let AsyncTcpStream::Plain(plain) = &stream {
                     ours.keep(plain.get_ref())?;
                 }
-                let stream = match uri.scheme {
-                    AMQPScheme::AMQP => stream,
-                    AMQPScheme::AMQPS => {
-                        stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await?
-                    }
-                };
-                Ok(AsyncTcpStream::Plain(Readable::new(stream)))
+                Ok(AsyncTcpStream::Plain(Readable::new(encrypted(stream, &uri).await?)))
             };
             let late = |_| Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer to the connect"));
-            timeout(SOCKET_DEADLINE, connecting).await.unwrap_or_else(late).map_err(lapin::Error::from)
+            timeout(SOCKET_DEADLINE, opening).await.unwrap_or_else(late).map_err(lapin::Error::from)
         };
-        let opening = lapin::Connection::connector(uri, readable::runtime(), connect, properties);
+        let opening = lapin::Connection::connector(uri, readable::runtime(), connecting, properties);
         let inner = match timeout(DEADLINE, Box::pin(opening)).await {
             Ok(opened) => opened.map_err(|error| Unopened::from(&error))?,
             Err(_) => {
@@ -188,6 +188,24 @@ impl Connection {
         // Whether the broker heard it makes no difference any more.
         let _ = timeout(CLOSE_DEADLINE, self.inner.close(200, "OK".into())).await;
         self.give_up("closed");
+    }
+}
+
+/// A socket to RabbitMQ, encrypted if the address says so.
+pub(super) async fn dial(uri: &AMQPUri) -> std::io::Result<readable::Socket> {
+    encrypted(connect(uri).await?, uri).await
+}
+
+async fn connect(uri: &AMQPUri) -> std::io::Result<readable::Socket> {
+    let host = (uri.authority.host.as_str(), uri.authority.port);
+    let addresses: Vec<_> = tokio::net::lookup_host(host).await?.collect();
+    readable::Socket::connect(&Tokio::current(), addresses).await
+}
+
+async fn encrypted(stream: readable::Socket, uri: &AMQPUri) -> std::io::Result<readable::Socket> {
+    match uri.scheme {
+        AMQPScheme::AMQP => Ok(stream),
+        AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, OwnedTLSConfig::default().as_ref()).await,
     }
 }
 
@@ -286,6 +304,15 @@ impl From<&lapin::Error> for Unopened {
             Some(way_out) => Self::Refused(format!("{way_out} ({words})")),
             None => Self::Away(words),
         }
+    }
+}
+
+/// What RabbitMQ says to a user without a permission, with what to do about it.
+pub(super) fn with_way_out(words: &str) -> String {
+    if words.starts_with("ACCESS_REFUSED") {
+        format!("{words}; give the user in BUZZER_BROKER this permission, `buzzer doctor` tells how")
+    } else {
+        words.into()
     }
 }
 

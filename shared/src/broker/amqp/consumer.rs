@@ -1,7 +1,7 @@
 //! Taking: each subscription is a task with a channel of its own, made afresh as often as it takes.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, ready};
 use futures_util::{FutureExt, StreamExt};
@@ -17,10 +17,12 @@ use super::DEADLINE;
 use super::acks::Outstanding;
 use super::backoff::Backoff;
 use super::codec::{self, short};
-use super::connection::{Connection, Failed, shown, within};
-use super::declare::{Declarations, close, connected, make};
+use super::connection::{Connection, Failed, shown, with_way_out, within};
+use super::declare::{Declarations, Refusal, close, connected, make};
 use crate::broker::{Acknowledger, Delivery, Receipt, Receipts, Subscription, UNREADABLE};
 
+/// A queue that is not there for so long is worth a word: the API makes it when a worker has announced itself.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// A worker waits for a queue that the API has not made yet: not for long.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -31,6 +33,8 @@ const AUTOMATIC_PREFETCH: u16 = 1_000;
 const LOOK: Duration = Duration::from_secs(15);
 /// Acknowledgements wait for that answer.
 const ASK_DEADLINE: Duration = Duration::from_secs(2);
+/// So many deliveries are handed on in one turn.
+const BATCH: usize = 256;
 /// So many acknowledgements are put together.
 const ACK_BATCH: usize = 1_024;
 
@@ -67,7 +71,7 @@ pub(super) fn prefetch(receipts: Receipts) -> u16 {
 impl ConsumeTask {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
-        let mut told = None;
+        let mut told = Told::default();
         while let Some(connection) = self.connection().await {
             let left = self.attach(&connection, &mut backoff, &mut told).await;
             self.attached.send_replace(false);
@@ -106,7 +110,7 @@ impl ConsumeTask {
     }
 
     /// Consumes on a fresh channel until that ends.
-    async fn attach(&mut self, connection: &Connection, backoff: &mut Backoff, told: &mut Option<String>) -> Left {
+    async fn attach(&mut self, connection: &Connection, backoff: &mut Backoff, told: &mut Told) -> Left {
         let opening = tokio::select! {
             opening = connection.channel() => opening,
             () = self.over() => return Left::Done,
@@ -128,7 +132,8 @@ impl ConsumeTask {
         let left = match consumer {
             Ok(consumer) => {
                 backoff.reset();
-                if told.take().is_some() {
+                self.declarations.is_taken(&self.subscription.queue);
+                if std::mem::take(told).said.is_some() {
                     info!(queue = %self.subscription.queue, "taking from the queue now");
                 }
                 self.attached.send_replace(true);
@@ -161,17 +166,40 @@ impl ConsumeTask {
         consumer.map_err(|failed| failed.to_string())
     }
 
-    fn tell_once(&self, reason: &str, told: &mut Option<String>) {
-        if told.as_deref() == Some(reason) {
+    fn tell_once(&self, reason: &str, told: &mut Told) {
+        let queue = &self.subscription.queue;
+        let is_missing = reason.starts_with("NOT_FOUND");
+        let refusal = reason.starts_with("ACCESS_REFUSED").then(|| self.declarations.is_refused(queue));
+        if let Some(Refusal::Still(queues)) = &refusal {
+            let (queues, reason) = (queues.join(", "), with_way_out(reason));
+            warn!(queues, reason, "taking from these queues is refused still; trying again until it works");
             return;
         }
-        let queue = &self.subscription.queue;
-        if reason.starts_with("NOT_FOUND") {
-            info!(%queue, reason, "the queue is not there; trying again until it is");
+        if told.said.as_deref() == Some(reason) || (is_missing && !told.patience_is_over()) {
+            return;
+        }
+        if is_missing {
+            info!(%queue, "there is no such queue yet, an API makes it; trying again until it is there");
+        } else if refusal == Some(Refusal::Another) {
+            debug!(%queue, reason, "taking from this queue too is refused");
         } else {
+            let reason = with_way_out(reason);
             warn!(%queue, reason, "taking from the queue failed; trying again until it works");
         }
-        *told = Some(reason.into());
+        told.said = Some(reason.into());
+    }
+}
+
+/// What was said of a subscription that takes nothing.
+#[derive(Debug, Default)]
+struct Told {
+    said: Option<String>,
+    missing_since: Option<Instant>,
+}
+
+impl Told {
+    fn patience_is_over(&mut self) -> bool {
+        self.missing_since.get_or_insert_with(Instant::now).elapsed() > PATIENCE
     }
 }
 
@@ -225,12 +253,22 @@ impl<'a> Attached<'a> {
                 () = room(self.task.deliveries.as_ref()), if held.is_some() => {
                     held = held.and_then(|delivery| self.offer(delivery));
                 }
-                delivery = consumer.next(), if held.is_none() && !ended => match delivery {
-                    Some(Ok(delivery)) => held = self.hand_on(delivery),
-                    Some(Err(error)) => return Left::Lost(shown(&error)),
-                    None if stopping => ended = true,
-                    None => return Left::Lost("the broker ended the subscription".into()),
-                },
+                first = consumer.next(), if held.is_none() && !ended => {
+                    // What has come with it is handed on in the same turn: a turn costs as much as a delivery.
+                    let mut next = Some(first);
+                    let mut left = BATCH;
+                    while let Some(delivery) = next {
+                        match delivery {
+                            Some(Ok(delivery)) => held = self.hand_on(delivery),
+                            Some(Err(error)) => return Left::Lost(shown(&error)),
+                            None if stopping => ended = true,
+                            None => return Left::Lost("the broker ended the subscription".into()),
+                        }
+                        left -= 1;
+                        let more = held.is_none() && !ended && left > 0;
+                        next = if more { consumer.next().now_or_never() } else { None };
+                    }
+                }
                 _ = look.tick(), if !stopping => {
                     self.declare_again().await;
                     if self.is_forgotten().await {

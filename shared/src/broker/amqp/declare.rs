@@ -1,6 +1,6 @@
 //! Exchanges, queues and bindings made on RabbitMQ, remembered, and made again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use lapin::{Channel, ErrorKind, ExchangeKind};
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::DEADLINE;
 use super::codec::short;
-use super::connection::{Connection, shown};
+use super::connection::{Connection, shown, with_way_out};
 use crate::broker::DeclareError;
 use crate::topology::{Argument, Declaration, ExchangeType, Queue, QueueType};
 
@@ -45,9 +45,52 @@ pub(super) struct Declarations {
     /// The quorum queues that were looked for before they were first declared, and when this process made those that
     /// were not there.
     made: Mutex<HashMap<Arc<str>, Option<Instant>>>,
+    /// Queues that this user may not take from.
+    refused: Mutex<RefusedQueues>,
     /// Queues that did not answer, to be looked at by [`stuck`](super::stuck).
     silent: Mutex<HashSet<Arc<str>>>,
     falls_silent: Notify,
+}
+
+/// Queues that this user may not take from, and which of them were refused once more since another was let go.
+#[derive(Debug, Default)]
+struct RefusedQueues {
+    all: BTreeSet<Arc<str>>,
+    again: Option<BTreeSet<Arc<str>>>,
+}
+
+/// What is worth saying of a queue that was refused.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No other is. Others are mostly refused for the same reason, and need no word.
+    First,
+    Another,
+    /// One that was refused is taken from now, and each of these was refused since: nobody has helped them.
+    Still(Vec<Arc<str>>),
+}
+
+impl RefusedQueues {
+    fn note(&mut self, queue: &Arc<str>) -> Refusal {
+        let first = self.all.is_empty();
+        self.all.insert(Arc::clone(queue));
+        if first {
+            return Refusal::First;
+        }
+        if let Some(again) = &mut self.again {
+            again.insert(Arc::clone(queue));
+            if *again == self.all {
+                self.again = None;
+                return Refusal::Still(self.all.iter().map(Arc::clone).collect());
+            }
+        }
+        Refusal::Another
+    }
+
+    fn forget(&mut self, queue: &str) {
+        if self.all.remove(queue) {
+            self.again = (!self.all.is_empty()).then(BTreeSet::new);
+        }
+    }
 }
 
 impl Declarations {
@@ -84,6 +127,16 @@ impl Declarations {
     pub(super) fn nothing_taken(&self, queue: &str) {
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         quorum_queues(&remembered).filter(|own| own.as_ref() == queue).for_each(|queue| self.note_silence(queue));
+    }
+
+    /// This user may not take from the queue.
+    pub(super) fn is_refused(&self, queue: &Arc<str>) -> Refusal {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).note(queue)
+    }
+
+    /// This queue can be taken from.
+    pub(super) fn is_taken(&self, queue: &str) {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).forget(queue);
     }
 
     /// Whether this process made the queue, and not long ago.
@@ -211,7 +264,7 @@ pub(super) async fn make_now(connection: &Connection, declarations: &[Declaratio
         None => Ok(()),
         Some(failure) => {
             let what = declarations.get(done).map(name).unwrap_or_default();
-            info!(what, reason = %failure, "RabbitMQ did not declare this");
+            debug!(what, reason = %failure, "RabbitMQ did not declare this");
             Err(failure.into_error(what))
         }
     }
@@ -359,7 +412,7 @@ fn failure(error: &lapin::Error, declaration: &Declaration) -> Failure {
             "{text} (it exists with other arguments: delete the {}, or use another BUZZER_PREFIX)",
             name(declaration)
         )),
-        AMQPErrorKind::Soft(_) => Failure::Refused(text),
+        AMQPErrorKind::Soft(_) => Failure::Refused(with_way_out(&text)),
         AMQPErrorKind::Hard(AMQPHardError::CONNECTIONFORCED | AMQPHardError::INTERNALERROR) => Failure::Away(text),
         AMQPErrorKind::Hard(_) => Failure::Refused(text),
     }
@@ -386,6 +439,23 @@ pub(super) async fn close(channel: Channel) {
 mod tests {
     use super::*;
     use crate::topology::Topology;
+
+    #[test]
+    fn queues_that_are_refused_still_are_told_once_another_is_taken() {
+        let (mut refused, [a, b, c]) = (RefusedQueues::default(), ["a", "b", "c"].map(Arc::<str>::from));
+        assert_eq!([&a, &b, &c, &a].map(|queue| refused.note(queue)), {
+            use Refusal::{Another, First};
+            [First, Another, Another, Another]
+        });
+        refused.forget("a");
+        assert_eq!([&b, &b].map(|queue| refused.note(queue)), [Refusal::Another, Refusal::Another]);
+        assert_eq!(refused.note(&c), Refusal::Still(vec![Arc::clone(&b), Arc::clone(&c)]));
+        assert_eq!([&b, &c].map(|queue| refused.note(queue)), [Refusal::Another, Refusal::Another], "once");
+        // All are taken: the next one is the first again.
+        refused.forget("b");
+        refused.forget("c");
+        assert_eq!(refused.note(&c), Refusal::First);
+    }
 
     #[test]
     fn the_queues_behind_a_route_are_those_bound_to_it() {

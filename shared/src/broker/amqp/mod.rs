@@ -7,6 +7,7 @@
 
 mod acks;
 mod backoff;
+pub mod baseline;
 mod browse;
 mod codec;
 mod confirms;
@@ -17,6 +18,7 @@ mod publisher;
 mod readable;
 mod stuck;
 mod supervisor;
+pub mod survey;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +43,11 @@ use crate::topology::{Declaration, Route};
 /// come.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Whether lapin can read this address: one that it cannot will never be reached.
+pub(crate) fn is_readable(url: &url::Url) -> bool {
+    Address::new(url).uri().is_ok()
+}
+
 /// One process's line to a RabbitMQ.
 #[derive(Debug)]
 pub struct AmqpBroker {
@@ -52,6 +59,8 @@ pub struct AmqpBroker {
     declarations: Arc<Declarations>,
     publishing: watch::Receiver<Option<Arc<Connection>>>,
     consuming: watch::Receiver<Option<Arc<Connection>>>,
+    /// Somebody wants the line.
+    wanted: CancellationToken,
     /// Whoever uses the line.
     users: TaskTracker,
     /// Whoever keeps it up.
@@ -65,10 +74,12 @@ pub struct AmqpBroker {
 }
 
 impl AmqpBroker {
-    /// A line to the RabbitMQ at `url`, `amqp` or `amqps`, that RabbitMQ's own pages show as `name`. Returns at once
-    /// and connects by itself; [`Broker::line`] tells how that goes. To be called inside a tokio runtime.
+    /// A line to the RabbitMQ at `url`, `amqp` or `amqps`, that RabbitMQ's own pages show as `name`. Returns at once;
+    /// connects by itself as soon as it is used or its [`line`](Broker::line) is asked for, so that a process that cannot
+    /// start for another reason has not begun. To be called inside a tokio runtime.
     pub fn connect(url: url::Url, name: &str) -> Arc<Self> {
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
+        let wanted = CancellationToken::new();
         let address = Address::new(&url);
         // It holds a password: the address's copy is the only one that stays.
         drop(url);
@@ -77,9 +88,9 @@ impl AmqpBroker {
         let (users, keepers) = (TaskTracker::new(), TaskTracker::new());
         let supervise = |role: Role, declarations: Option<Arc<Declarations>>| {
             let (current, connections) = watch::channel(None);
-            let (address, board, closed) = (address.clone(), board.clone(), closed.clone());
-            let name = name.to_owned();
-            keepers.spawn(Supervisor { role, address, name, board, current, declarations, closed }.run());
+            let (address, name) = (address.clone(), name.to_owned());
+            let (board, wanted, closed) = (board.clone(), wanted.clone(), closed.clone());
+            keepers.spawn(Supervisor { role, address, name, board, current, declarations, wanted, closed }.run());
             connections
         };
         let publishing = supervise(Role::Publish, Some(Arc::clone(&declarations)));
@@ -92,7 +103,8 @@ impl AmqpBroker {
             closed: closed.clone(),
         };
         keepers.spawn(healer.run());
-        let (publisher, task) = Publisher::new(publishing.clone(), Arc::clone(&declarations), closing.clone());
+        let (publisher, task) =
+            Publisher::new(address.user(), publishing.clone(), Arc::clone(&declarations), closing.clone());
         users.spawn(task.run());
         let _guards = [closing.clone().drop_guard(), closed.clone().drop_guard()];
         Arc::new(Self {
@@ -103,6 +115,7 @@ impl AmqpBroker {
             declarations,
             publishing,
             consuming,
+            wanted,
             users,
             keepers,
             closing,
@@ -115,6 +128,7 @@ impl AmqpBroker {
 #[async_trait]
 impl Broker for AmqpBroker {
     async fn declare(&self, declarations: Vec<Declaration>) -> Result<(), DeclareError> {
+        self.wanted.cancel();
         self.declarations.remember(&declarations);
         let mut publishing = self.publishing.clone();
         let made = async {
@@ -136,6 +150,7 @@ impl Broker for AmqpBroker {
     }
 
     async fn publish(&self, route: Route, message: Message) -> Result<(), PublishError> {
+        self.wanted.cancel();
         let published = self.publisher.publish(route, message).await;
         if matches!(published, Err(PublishError::Returned(_))) {
             self.declarations.is_missing();
@@ -144,6 +159,7 @@ impl Broker for AmqpBroker {
     }
 
     fn subscribe(&self, subscription: Subscription) -> Subscriber {
+        self.wanted.cancel();
         let (sender, deliveries) = mpsc::channel(consumer::prefetch(subscription.receipts).into());
         let (attached, is_attached) = watch::channel(false);
         let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
@@ -169,7 +185,12 @@ impl Broker for AmqpBroker {
         Box::pin(browse::browse(&self.address, &name, &self.declarations, &queue, limit)).await
     }
 
+    fn user(&self) -> Option<&str> {
+        self.address.user()
+    }
+
     fn line(&self) -> watch::Receiver<Line> {
+        self.wanted.cancel();
         self.board.line()
     }
 

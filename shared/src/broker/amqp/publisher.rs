@@ -47,7 +47,11 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Hands messages to the publishing task. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Publisher(mpsc::Sender<Publication>);
+pub(super) struct Publisher {
+    queue: mpsc::Sender<Publication>,
+    /// In whose name it publishes.
+    user: Option<ShortString>,
+}
 
 /// A message on its way.
 #[derive(Debug)]
@@ -79,22 +83,24 @@ impl Waiting {
 impl Publisher {
     /// The handle, and the task that it hands messages to.
     pub(super) fn new(
+        user: Option<&str>,
         current: watch::Receiver<Option<Arc<Connection>>>,
         declarations: Arc<Declarations>,
         closing: CancellationToken,
     ) -> (Self, PublishTask) {
         let (sender, queue) = mpsc::channel(QUEUE);
-        (Self(sender), PublishTask { queue, current, declarations, closing })
+        let user = user.and_then(|name| ShortString::try_new(name).ok());
+        (Self { queue: sender, user }, PublishTask { queue, current, declarations, closing })
     }
 
     pub(super) async fn publish(&self, route: Route, message: Message) -> Result<(), PublishError> {
         let (answer, answered) = oneshot::channel();
-        let publication = Publication::new(route, message, answer).map_err(|error| {
+        let publication = Publication::new(route, message, self.user.as_ref(), answer).map_err(|error| {
             warn!(%error, "a message cannot be published");
             PublishError::Refused
         })?;
         let published = async {
-            self.0.send(publication).await.map_err(|_| PublishError::Away)?;
+            self.queue.send(publication).await.map_err(|_| PublishError::Away)?;
             answered.await.unwrap_or(Err(PublishError::Unknown))
         };
         timeout(DEADLINE, published).await.unwrap_or(Err(PublishError::Unknown))
@@ -105,13 +111,14 @@ impl Publication {
     fn new(
         route: Route,
         message: Message,
+        user: Option<&ShortString>,
         answer: oneshot::Sender<Result<(), PublishError>>,
     ) -> Result<Self, codec::TooLong> {
         Ok(Self {
             exchange: short("the exchange", &route.exchange)?,
             key: short("the routing key", &route.key)?,
             mandatory: route.mandatory,
-            properties: codec::properties(&message)?,
+            properties: codec::properties(&message, user)?,
             body: message.body,
             address: Address { exchange: route.exchange, key: route.key, message_id: message.message_id },
             answer,

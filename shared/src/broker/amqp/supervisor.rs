@@ -50,11 +50,17 @@ pub(super) struct Supervisor {
     pub(super) current: watch::Sender<Option<Arc<Connection>>>,
     /// Made before the connection counts as up.
     pub(super) declarations: Option<Arc<Declarations>>,
+    /// Nothing is connected before.
+    pub(super) wanted: CancellationToken,
     pub(super) closed: CancellationToken,
 }
 
 impl Supervisor {
     pub(super) async fn run(self) {
+        tokio::select! {
+            () = self.wanted.cancelled() => {}
+            () = self.closed.cancelled() => return,
+        }
         let mut backoff = Backoff::new(SHORTEST_WAIT, LONGEST_WAIT);
         while !self.closed.is_cancelled() {
             let started = Instant::now();
@@ -126,8 +132,12 @@ struct BoardState {
 struct Roles {
     publish: Line,
     consume: Line,
+    /// Whether it has been up.
+    known: bool,
     /// When it last went down, if it is down and that was told.
     down_since: Option<Instant>,
+    /// Whether it is told that it cannot be had again at once.
+    away: bool,
     /// Why the broker does not let us in, as far as that was told.
     refused: Option<String>,
 }
@@ -135,7 +145,14 @@ struct Roles {
 impl Board {
     pub(super) fn new(address: &Address, closed: CancellationToken) -> Self {
         let connecting = || Line::Away("connecting".into());
-        let roles = Roles { publish: connecting(), consume: connecting(), down_since: None, refused: None };
+        let roles = Roles {
+            publish: connecting(),
+            consume: connecting(),
+            known: false,
+            down_since: None,
+            away: false,
+            refused: None,
+        };
         Self(Arc::new(BoardState {
             address: address.to_string(),
             line: watch::Sender::new(connecting()),
@@ -157,6 +174,7 @@ impl Board {
         }
         roles.refused = Some(reason.into());
         roles.down_since.get_or_insert_with(Instant::now);
+        roles.away = true;
         warn!(broker.address = %self.0.address, reason, "RabbitMQ does not let us in; trying again until it does");
     }
 
@@ -178,18 +196,12 @@ impl Board {
         });
     }
 
-    /// One line when it goes down and one when it is back, not one per try.
+    /// One line when it breaks, one when it cannot be had again at once, and one when it is back; not one per try.
     fn log(&self, roles: &mut Roles, whole: &Line) {
         let before = self.0.line.borrow().clone();
-        if !matches!(whole, Line::Away(_)) {
-            roles.refused = None;
-        }
         let address = &self.0.address;
         match (&before, whole) {
-            (_, Line::Away(reason)) if roles.down_since.is_none() && reason != CONNECTING => {
-                roles.down_since = Some(Instant::now());
-                warn!(broker.address = %address, reason, "RabbitMQ is away; trying again until it is back");
-            }
+            (_, Line::Away(reason)) if reason != CONNECTING => roles.log_away(address, reason),
             (Line::Up, Line::Blocked(reason)) => {
                 warn!(broker.address = %address, reason, "RabbitMQ takes no messages for now");
             }
@@ -202,6 +214,9 @@ impl Board {
             },
             _ => {}
         }
+        if !matches!(whole, Line::Away(_)) {
+            (roles.known, roles.away, roles.refused) = (true, false, None);
+        }
     }
 }
 
@@ -209,6 +224,30 @@ impl Board {
 const CONNECTING: &str = "connecting";
 
 impl Roles {
+    /// RabbitMQ breaks a connection now and then for reasons of its own, for instance when a queue is taken from in the
+    /// moment in which it is made. That is no outage before a fresh connection fails too.
+    fn log_away(&mut self, address: &str, reason: &str) {
+        if self.away {
+            return;
+        }
+        if self.known && self.down_since.is_none() {
+            self.down_since = Some(Instant::now());
+            info!(broker.address = %address, reason, "a connection to RabbitMQ broke; making a fresh one");
+            return;
+        }
+        self.away = true;
+        self.down_since.get_or_insert_with(Instant::now);
+        if self.known {
+            warn!(broker.address = %address, reason, "RabbitMQ is away; trying again until it is back");
+        } else {
+            warn!(
+                broker.address = %address,
+                reason,
+                "RabbitMQ cannot be reached; trying again until it can. Does it run, and does BUZZER_BROKER name it?"
+            );
+        }
+    }
+
     fn whole(&self) -> Line {
         match (&self.publish, &self.consume) {
             (Line::Away(reason), Line::Away(_)) => Line::Away(reason.clone()),

@@ -20,20 +20,18 @@ use crate::message::Message;
 use crate::topology::{Argument, Declaration, ExchangeType, Queue, QueueType, Route};
 
 /// What not every broker can.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Capabilities {
     /// Whether of two messages in a quorum queue the one with the higher priority always comes first. RabbitMQ can
     /// from 4.3 on.
     pub strict_priorities: bool,
-    /// The name that the line is logged in as, where the broker vouches for `user_id`.
-    pub user: Option<String>,
 }
 
 /// Runs every case, each on a line of its own that `connect` opens.
-pub async fn exercise_all(connect: impl AsyncFn() -> Arc<dyn Broker>, capabilities: &Capabilities) {
+pub async fn exercise_all(connect: impl AsyncFn() -> Arc<dyn Broker>, capabilities: Capabilities) {
     for &(name, case) in CASES.into_iter().flatten() {
         let started = Instant::now();
-        let bench = Bench::open(name, connect().await, capabilities.clone()).await;
+        let bench = Bench::open(name, connect().await, capabilities).await;
         let broker = Arc::clone(&bench.broker);
         within(name, CASE_LIMIT, case(bench)).await;
         within(name, WAIT, broker.close()).await;

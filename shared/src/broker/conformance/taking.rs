@@ -138,10 +138,10 @@ async fn an_exclusive_queue_hears_what_is_said_to_all_and_vanishes_with_its_subs
         bench.attached(listener, true).await;
     }
     for said in 1..=3 {
-        let answer = bench.soon("an answer", bench.broker.publish(to_all.clone(), numbered(said))).await;
-        assert_eq!(answer, Ok(()));
+        bench.soon("a confirm", publish_beside_an_ending_queue(&bench, &to_all, said)).await;
         for listener in &mut listeners {
-            assert_eq!(number(&bench.next(listener).await), said);
+            // What was refused for one queue's sake has reached the others, and is said again.
+            while number(&bench.next(listener).await) != said {}
         }
         listeners.pop();
     }
@@ -149,7 +149,7 @@ async fn an_exclusive_queue_hears_what_is_said_to_all_and_vanishes_with_its_subs
         loop {
             match bench.broker.publish(to_all.clone(), numbered(4)).await {
                 Err(PublishError::Returned(_)) => break,
-                Ok(()) => tokio::task::yield_now().await,
+                Ok(()) | Err(PublishError::Refused) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),
             }
         }
@@ -164,6 +164,17 @@ async fn closing_ends_subscriptions_and_publishing(bench: Bench) {
     bench.soon("the line to close", bench.broker.close()).await;
     assert!(bench.soon("the end of the subscription", subscriber.next()).await.is_none());
     assert_eq!(bench.try_publish(&queue, numbered(1)).await, Err(PublishError::Away));
+}
+
+/// Publishes until it is confirmed: RabbitMQ 4 refuses what a queue should have taken that ends in this moment.
+async fn publish_beside_an_ending_queue(bench: &Bench, route: &Route, said: u32) {
+    loop {
+        match bench.broker.publish(route.clone(), numbered(said)).await {
+            Ok(()) => return,
+            Err(PublishError::Refused) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// What a new subscriber of the queue is given: these, in any order, and no other among them.

@@ -151,6 +151,10 @@ impl Broker for EmbeddedBroker {
         Ok(Browsed::new(deliveries, waiting, Box::new(Looking { shared: Arc::clone(&self.shared), id })))
     }
 
+    fn user(&self) -> Option<&str> {
+        None
+    }
+
     fn line(&self) -> watch::Receiver<Line> {
         self.line.subscribe()
     }

@@ -254,5 +254,5 @@ async fn it_does_so_on_several_threads_too() {
 async fn conform() {
     let broker = EmbeddedBroker::new(Arc::new(SystemClock));
     let connect = async || Arc::new(broker.another_line()) as Arc<dyn Broker>;
-    exercise_all(connect, &Capabilities { strict_priorities: true, user: None }).await;
+    exercise_all(connect, Capabilities { strict_priorities: true }).await;
 }

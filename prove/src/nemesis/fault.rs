@@ -1,0 +1,357 @@
+//! The faults, as data.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::proxy::{Trouble, Way};
+
+/// One process of the system. Those of our own are numbered from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    Api(usize),
+    Worker(usize),
+    Broker,
+    /// PostgreSQL.
+    Store,
+}
+
+/// A line between two parts; all of that sort are disturbed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    ClientApi,
+    ApiBroker,
+    WorkerBroker,
+    ApiStore,
+}
+
+/// What happens to queues, messages, connections and resources inside RabbitMQ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BrokerFault {
+    /// The queues of requests and of replies are emptied.
+    Purge,
+    /// The queues of requests and of replies are deleted.
+    Delete,
+    /// They are deleted, and RabbitMQ is killed as soon as they are made again.
+    DeleteAndKill,
+    /// The queue of replies is deleted and made by somebody else, with other arguments.
+    DeclareOtherwise,
+    CloseConnections,
+    /// The password is changed, and every connection closed.
+    ChangePassword,
+    MemoryAlarm,
+    DiskAlarm,
+    /// Outcomes come again: at once, in another order, and after the fault.
+    Repeat,
+    /// Somebody who is no worker sends outcomes of jobs that are there.
+    Forge,
+    /// What nobody can read comes into every queue.
+    Garbage,
+}
+
+/// Whose disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Disk {
+    /// SQLite's.
+    Store,
+    Broker,
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// `kill -9`, and started again when it heals.
+    Kill(Part),
+    /// The same, and killed once more right after its start.
+    KillTwice(Part),
+    /// Frozen with open sockets (`SIGSTOP`).
+    Freeze(Part),
+    /// Asked to stop (`SIGTERM`), and started again when it heals.
+    Stop(Part),
+    /// Each API is asked to stop and started again, one after the other.
+    RollApis,
+    /// The same for the workers.
+    RollWorkers,
+    /// One worker more.
+    ScaleUp,
+    /// All workers but one are asked to stop.
+    ScaleDown,
+    Line(Line, Trouble),
+    Broker(BrokerFault),
+    /// No room is left on a disk.
+    DiskFull(Disk),
+    /// The clock of a part jumps by so many hours, and back.
+    ClockStep(Part, i8),
+}
+
+/// What a fault is about: of two that come together, each is about something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    // In this order they heal: who needs the others comes last.
+    Store,
+    Broker,
+    Lines,
+    Apis,
+    Workers,
+}
+
+impl Part {
+    fn subject(self) -> Subject {
+        match self {
+            Self::Api(_) => Subject::Apis,
+            Self::Worker(_) => Subject::Workers,
+            Self::Broker => Subject::Broker,
+            Self::Store => Subject::Store,
+        }
+    }
+}
+
+impl Fault {
+    pub fn subject(self) -> Subject {
+        match self {
+            Self::Kill(part)
+            | Self::KillTwice(part)
+            | Self::Freeze(part)
+            | Self::Stop(part)
+            | Self::ClockStep(part, _) => part.subject(),
+            Self::RollApis => Subject::Apis,
+            Self::RollWorkers | Self::ScaleUp | Self::ScaleDown => Subject::Workers,
+            Self::Line(..) => Subject::Lines,
+            Self::Broker(_) | Self::DiskFull(Disk::Broker) => Subject::Broker,
+            Self::DiskFull(Disk::Store) => Subject::Store,
+        }
+    }
+
+    /// How soon a job must succeed once it is healed.
+    pub fn patience(self) -> Duration {
+        let seconds = match self {
+            // A damaged quorum queue is found by a probe after half a minute; see docs/reliability.md.
+            Self::Broker(BrokerFault::DeleteAndKill) => 90,
+            Self::Line(Line::ClientApi, _) => 5,
+            Self::Line(..) => 15,
+            _ => match self.subject() {
+                Subject::Apis | Subject::Workers => 5,
+                Subject::Broker | Subject::Store | Subject::Lines => 15,
+            },
+        };
+        Duration::from_secs(seconds)
+    }
+
+    /// Whether it is over as soon as it was done, so that it need not be held.
+    pub fn is_instant(self) -> bool {
+        match self {
+            Self::RollApis | Self::RollWorkers | Self::Line(_, Trouble::Cut) => true,
+            Self::Broker(fault) => matches!(
+                fault,
+                BrokerFault::Purge
+                    | BrokerFault::Delete
+                    | BrokerFault::DeleteAndKill
+                    | BrokerFault::CloseConnections
+                    | BrokerFault::Forge
+                    | BrokerFault::Garbage
+            ),
+            _ => false,
+        }
+    }
+
+    /// Its name without the number of the part: faults of one name are told together.
+    pub fn name(self) -> String {
+        let role = |part: Part| match part {
+            Part::Api(_) => "API",
+            Part::Worker(_) => "worker",
+            Part::Broker => "RabbitMQ",
+            Part::Store => "PostgreSQL",
+        };
+        match self {
+            Self::Kill(part) => format!("kill -9: {}", role(part)),
+            Self::KillTwice(part) => format!("kill -9, and again after its start: {}", role(part)),
+            Self::Freeze(part) => format!("frozen: {}", role(part)),
+            Self::Stop(part) => format!("SIGTERM: {}", role(part)),
+            Self::RollApis => "rolling restart: APIs".into(),
+            Self::RollWorkers => "rolling restart: workers".into(),
+            Self::ScaleUp => "scaled up: workers".into(),
+            Self::ScaleDown => "scaled down: workers".into(),
+            Self::Line(line, trouble) => format!("line {line}: {trouble}"),
+            Self::Broker(fault) => fault.to_string(),
+            Self::DiskFull(Disk::Store) => "disk full: SQLite".into(),
+            Self::DiskFull(Disk::Broker) => "disk full: RabbitMQ".into(),
+            Self::ClockStep(part, hours) => format!("clock {hours:+} h: {}", role(part)),
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())?;
+        match self {
+            Self::Kill(part)
+            | Self::KillTwice(part)
+            | Self::Freeze(part)
+            | Self::Stop(part)
+            | Self::ClockStep(part, _) => match part {
+                Part::Api(at) | Part::Worker(at) => write!(f, " {}", at + 1),
+                Part::Broker | Part::Store => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ClientApi => "client to API",
+            Self::ApiBroker => "API to RabbitMQ",
+            Self::WorkerBroker => "worker to RabbitMQ",
+            Self::ApiStore => "API to PostgreSQL",
+        })
+    }
+}
+
+impl fmt::Display for BrokerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Purge => "queues purged",
+            Self::Delete => "queues deleted",
+            Self::DeleteAndKill => "queues deleted, RabbitMQ killed as they come back",
+            Self::DeclareOtherwise => "queue of replies declared otherwise",
+            Self::CloseConnections => "every connection closed",
+            Self::ChangePassword => "password changed",
+            Self::MemoryAlarm => "memory alarm",
+            Self::DiskAlarm => "disk alarm",
+            Self::Repeat => "replies repeated, reordered, late",
+            Self::Forge => "replies forged",
+            Self::Garbage => "garbage in every queue",
+        })
+    }
+}
+
+/// What a system is made of, as far as it decides which faults it can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    pub apis: usize,
+    pub workers: usize,
+    /// RabbitMQ is ours, to do with as we like.
+    pub own_broker: bool,
+    pub postgres: bool,
+    /// The lines run through proxies of ours.
+    pub lines: bool,
+    /// SQLite stands on a disk that can be full.
+    pub store_disk: bool,
+    /// So does RabbitMQ.
+    pub broker_disk: bool,
+    /// The clocks of APIs and workers can be stepped.
+    pub clocks: bool,
+}
+
+impl Shape {
+    /// Every fault that such a system can have.
+    pub fn faults(self) -> Vec<Fault> {
+        let mut parts: Vec<_> = (0..self.apis).map(Part::Api).chain((0..self.workers).map(Part::Worker)).collect();
+        if self.own_broker {
+            parts.push(Part::Broker);
+        }
+        if self.postgres {
+            parts.push(Part::Store);
+        }
+        let all = [Fault::Kill, Fault::KillTwice, Fault::Freeze, Fault::Stop];
+        let mut faults: Vec<_> = parts.iter().flat_map(|part| all.map(|fault| fault(*part))).collect();
+        faults.extend([Fault::RollApis, Fault::RollWorkers]);
+        if self.workers > 1 {
+            faults.extend([Fault::ScaleUp, Fault::ScaleDown]);
+        }
+        if self.lines {
+            faults.extend(self.line_faults());
+        }
+        if self.own_broker {
+            faults.extend(BROKER_FAULTS.map(Fault::Broker));
+        }
+        if self.clocks {
+            // An API on SQLite has no other clock: what it stored by a false one is due by that.
+            let go_by_another = parts
+                .iter()
+                .filter(|part| matches!(part, Part::Worker(_)) || matches!(part, Part::Api(_) if self.postgres));
+            faults.extend(go_by_another.flat_map(|part| [1, -1].map(|hours| Fault::ClockStep(*part, hours))));
+        }
+        let disks = [(self.store_disk, Disk::Store), (self.broker_disk, Disk::Broker)];
+        faults.extend(disks.into_iter().filter(|(there, _)| *there).map(|(_, disk)| Fault::DiskFull(disk)));
+        faults
+    }
+
+    fn line_faults(self) -> impl Iterator<Item = Fault> {
+        let store = self.postgres.then_some(Line::ApiStore);
+        let lines = [Line::ClientApi, Line::ApiBroker, Line::WorkerBroker].into_iter().chain(store);
+        lines.flat_map(|line| TROUBLES.map(|trouble| Fault::Line(line, trouble)))
+    }
+}
+
+const BROKER_FAULTS: [BrokerFault; 11] = [
+    BrokerFault::Purge,
+    BrokerFault::Delete,
+    BrokerFault::DeleteAndKill,
+    BrokerFault::DeclareOtherwise,
+    BrokerFault::CloseConnections,
+    BrokerFault::ChangePassword,
+    BrokerFault::MemoryAlarm,
+    BrokerFault::DiskAlarm,
+    BrokerFault::Repeat,
+    BrokerFault::Forge,
+    BrokerFault::Garbage,
+];
+
+const TROUBLES: [Trouble; 9] = [
+    Trouble::Cut,
+    Trouble::Gone,
+    Trouble::Freeze,
+    Trouble::FreezeOneWay(Way::There),
+    Trouble::FreezeOneWay(Way::Back),
+    Trouble::Delay(Duration::from_millis(150)),
+    Trouble::HalfClose(Way::There),
+    Trouble::HalfClose(Way::Back),
+    Trouble::Drip,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const ALL: Shape = Shape {
+        apis: 2,
+        workers: 2,
+        own_broker: true,
+        postgres: true,
+        lines: true,
+        store_disk: true,
+        broker_disk: true,
+        clocks: true,
+    };
+
+    #[test]
+    fn no_fault_comes_twice_and_each_has_its_words() {
+        let faults = ALL.faults();
+        let words: HashSet<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!((faults.iter().collect::<HashSet<_>>().len(), words.len()), (faults.len(), faults.len()));
+    }
+
+    #[test]
+    fn what_a_system_has_not_is_not_harmed() {
+        let bare =
+            Shape { own_broker: false, postgres: false, lines: false, store_disk: false, broker_disk: false, ..ALL };
+        for fault in bare.faults() {
+            assert!(matches!(fault.subject(), Subject::Apis | Subject::Workers), "{fault}");
+        }
+        let without_postgres = Shape { postgres: false, ..ALL }.faults();
+        let at_the_store = |fault: &&Fault| {
+            matches!(fault, Fault::Line(Line::ApiStore, _)) || matches!(fault, Fault::Kill(Part::Store))
+        };
+        assert_eq!(without_postgres.iter().filter(at_the_store).count(), 0);
+    }
+}

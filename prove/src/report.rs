@@ -1,0 +1,119 @@
+//! What a campaign came to, for people and programs.
+
+use serde::Serialize;
+
+use crate::campaign::Settings;
+use crate::checker::{Class, Verdict};
+use crate::ground::StoreChoice;
+
+const MIB: u64 = 1 << 20;
+
+/// The whole of it. The names are for programs, and stay.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// Repeats the schedule, with the same settings.
+    pub seed: u64,
+    /// Buzzer, broker and store.
+    pub versions: Vec<String>,
+    pub store: &'static str,
+    pub apis: usize,
+    pub workers: usize,
+    pub faults: usize,
+    pub seconds: u64,
+    /// What could not be tried, and why.
+    pub skipped: Vec<String>,
+    /// Whether nothing was left to do in the end.
+    pub quiet: bool,
+    /// Whether every promise was kept.
+    pub kept: bool,
+    #[serde(flatten)]
+    pub verdict: Verdict,
+}
+
+impl Report {
+    pub(crate) fn new(
+        settings: &Settings,
+        (versions, skipped): (Vec<String>, Vec<String>),
+        (faults, seconds): (usize, u64),
+        quiet: bool,
+        verdict: Verdict,
+    ) -> Self {
+        let store = match settings.plan.store {
+            StoreChoice::Sqlite => "sqlite",
+            StoreChoice::Postgres => "postgres",
+        };
+        let (apis, workers) = (settings.plan.apis, settings.plan.workers);
+        let kept = quiet && verdict.is_kept();
+        Self { seed: settings.seed, versions, store, apis, workers, faults, seconds, skipped, quiet, kept, verdict }
+    }
+
+    /// What was found, as lines of two columns: what, and how much.
+    pub fn lines(&self) -> Vec<[String; 2]> {
+        let verdict = &self.verdict;
+        let of = |class| verdict.findings.count(class).to_string();
+        let line = |name: &str, value: String| [name.to_owned(), value];
+        let mut lines = vec![
+            line("seed", self.seed.to_string()),
+            line("system", self.system()),
+            line("faults", format!("{} in {} s", self.faults, self.seconds)),
+            line("submissions", self.submissions()),
+            line("ended", self.ends()),
+            line("runs begun again", verdict.runs_again.to_string()),
+            line("events", format!("{}, read by two from the feed", verdict.events)),
+            line("cancels answered", verdict.cancels.to_string()),
+            line("parked", verdict.parked.to_string()),
+            line("memory of an API, at most", format!("{} MiB", verdict.memory / MIB)),
+        ];
+        lines.extend(self.skipped.iter().map(|skipped| line("not tried", skipped.clone())));
+        for (name, recovery) in &verdict.recoveries {
+            let times = format!("{:.1} s, at most {:.1} s", seconds(recovery.median_ms), seconds(recovery.longest_ms));
+            lines.push(line(&format!("  {name}"), format!("{} × healed; works again after {times}", recovery.count)));
+        }
+        lines.extend([line("lost", of(Class::Lost)), line("unfinished", of(Class::Unfinished))]);
+        lines.extend([line("unexpected", of(Class::Unexpected)), line("duplicated", of(Class::Duplicated))]);
+        let others = verdict.findings.iter().filter(|(class, _)| {
+            !matches!(class, Class::Lost | Class::Unfinished | Class::Unexpected | Class::Duplicated)
+        });
+        let others: Vec<_> = others.map(|(class, finding)| format!("{class} {}", finding.count)).collect();
+        let others = if others.is_empty() { "0".to_owned() } else { others.join(", ") };
+        lines.push(line("anything else that was promised", others));
+        lines
+    }
+
+    /// What is not as promised, in words.
+    pub fn complaints(&self) -> Vec<String> {
+        let classes = self.verdict.findings.iter();
+        let mut complaints: Vec<_> = classes
+            .flat_map(|(class, finding)| {
+                let more = finding.count - finding.told.len();
+                let more = (more > 0).then(|| format!("and {more} more"));
+                let told = finding.told.iter().cloned().chain(more);
+                told.map(move |what| format!("{} {class}: {what}", class.promise())).collect::<Vec<_>>()
+            })
+            .collect();
+        if !self.quiet {
+            complaints.push("P1 unfinished: jobs were left to do when all was healed".into());
+        }
+        complaints
+    }
+
+    fn system(&self) -> String {
+        format!("{} API, {} workers; {}", self.apis, self.workers, self.versions.join(", "))
+    }
+
+    fn submissions(&self) -> String {
+        let Verdict { asked, accepted, refused, unsure, recovered, .. } = &self.verdict;
+        format!(
+            "{asked}: {accepted} accepted, {refused} refused, {unsure} without an answer ({recovered} of those are there)"
+        )
+    }
+
+    fn ends(&self) -> String {
+        let states = self.verdict.states.iter();
+        states.map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    ms as f64 / 1000.0
+}

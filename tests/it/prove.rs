@@ -1,0 +1,76 @@
+//! `buzzer prove` as its users call it. That its checker finds what is wrong is told by the tests beside that.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use buzzer_tests::rabbitmq::RabbitNode;
+use buzzer_tests::wait::{eventually, within};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+/// Less than two minutes, and something for a busy machine.
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// The command, beside which the programs are that it starts.
+fn prove() -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap().ancestors().nth(2).unwrap().join("buzzer"));
+    command.arg("prove");
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p1_p2_p3_p4_p5_p6_p8_p11_in_a_short_campaign() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = prove();
+    // Other tests run beside it: what is promised within seconds may take longer.
+    command.args(["--quick", "--json", "--slack", "8", "--keep"]).arg(folder.path());
+    if let Some(scripts) = std::env::var_os("BUZZER_TEST_RABBITMQ") {
+        command.arg("--rabbitmq").arg(scripts);
+    }
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = within("buzzer prove --quick", LIMIT, output).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    eprintln!("--seed {}", report["seed"]);
+    assert!(output.status.success() && report["kept"] == true, "{said}\n{report:#}");
+    assert!(report["faults"].as_u64() >= Some(6) && report["accepted"].as_u64() >= Some(500), "{report:#}");
+    assert_eq!((&report["findings"], &report["quiet"]), (&json!({}), &json!(true)));
+    assert!(folder.path().join("ledger.jsonl").exists() && folder.path().join("logs/api-1.log").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rabbitmq_that_is_given_is_left_as_it_was() {
+    let node = RabbitNode::to_damage().await;
+    let mut command = prove();
+    command.args(["--quick", "--faults", "2", "--jobs", "100", "--hold", "1s", "--slack", "8", "--json"]);
+    command.args(["--rabbitmq", node.url().as_str()]).kill_on_drop(true);
+    let output = within("buzzer prove", LIMIT, command.output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["accepted"].as_u64() >= Some(50), "{report:#}");
+    eventually("RabbitMQ to have nothing of it", LIMIT, async || {
+        let queues = node.ctl(&["list_queues", "name"]).await;
+        let exchanges = node.ctl(&["list_exchanges", "name"]).await;
+        (!queues.contains("buzzer") && !exchanges.contains("buzzer")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_for_is_one_clear_line() {
+    for (arguments, words) in [
+        (&["--apis", "2"][..], "--store postgres"),
+        (&["--rabbitmq", "/nowhere"], "no rabbitmq-server in /nowhere"),
+        (&["--rabbitmq", "amqps://a"], "without TLS"),
+        (&["--slack", "0.5"], "at least 1"),
+        (&["--quick", "--full"], "cannot be used with"),
+    ] {
+        let mut command = prove();
+        let folder = tempfile::tempdir().unwrap();
+        command.args(arguments).current_dir(folder.path()).kill_on_drop(true);
+        let output = within("buzzer prove", LIMIT, command.output()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{arguments:?}: {said}");
+    }
+}

@@ -1,0 +1,80 @@
+//! A reader of server-sent events, as a browser has one: it knows what it saw last.
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use reqwest::{RequestBuilder, StatusCode};
+use serde_json::Value;
+use sse_stream::SseByteStream;
+
+/// An open stream.
+#[expect(missing_debug_implementations, reason = "what it reads from cannot be shown")]
+pub struct EventStream {
+    blocks: SseByteStream<BoxStream<'static, reqwest::Result<bytes::Bytes>>>,
+    /// The last `id` that came, with an event or without.
+    pub last_id: Option<String>,
+    pub headers: reqwest::header::HeaderMap,
+}
+
+/// An event as a stream shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown {
+    pub id: String,
+    pub r#type: String,
+    pub event: Value,
+}
+
+impl EventStream {
+    /// Opens a stream. `Ok(None)`: there will be nothing more.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    ///
+    /// # Panics
+    /// When something else than a stream is answered.
+    pub async fn open(request: RequestBuilder) -> reqwest::Result<Option<Self>> {
+        let response = request.header("accept", "text/event-stream").send().await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        if response.status() != StatusCode::OK {
+            panic!("no stream, but {}: {}", response.status(), response.text().await?);
+        }
+        let headers = response.headers().clone();
+        assert_eq!(headers["content-type"], "text/event-stream");
+        Ok(Some(Self { blocks: SseByteStream::new(response.bytes_stream().boxed()), last_id: None, headers }))
+    }
+
+    /// The next event; `None` at the end.
+    ///
+    /// # Errors
+    /// When the stream is cut.
+    ///
+    /// # Panics
+    /// When what comes is not as it should be.
+    pub async fn next(&mut self) -> Result<Option<Shown>, sse_stream::Error> {
+        while let Some(block) = self.blocks.next().await {
+            let block = block?;
+            if block.id.is_some() {
+                self.last_id.clone_from(&block.id);
+            }
+            let Some(data) = block.data else { continue };
+            let event: Value = serde_json::from_str(&data).expect("JSON");
+            let r#type = block.event.expect("a type");
+            assert_eq!(event["type"], r#type);
+            return Ok(Some(Shown { id: block.id.expect("an id"), r#type, event }));
+        }
+        Ok(None)
+    }
+
+    /// All that comes until the end.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn rest(mut self) -> Result<Vec<Shown>, sse_stream::Error> {
+        let mut all = Vec::new();
+        while let Some(shown) = self.next().await? {
+            all.push(shown);
+        }
+        Ok(all)
+    }
+}
