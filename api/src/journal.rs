@@ -64,7 +64,8 @@ impl Journal {
 
     /// Tells one job of a tenant what its owner wants, and its worker if it has one.
     pub async fn ask(&self, tenant: &Tenant, id: JobId, wish: Wish) -> Result<Option<Asked>, StoreError> {
-        let asked = self.store.ask(tenant, id, wish, self.clock.now()).await?;
+        let asked =
+            self.store.ask(tenant, id, wish, self.clock.now()).await.inspect_err(|_| self.unsure(tenant, id))?;
         if let Some(Asked::Changed(change)) = &asked {
             self.changed(std::slice::from_ref(change));
         }
@@ -84,6 +85,12 @@ impl Journal {
             self.wake.changed(job.id);
             self.wake.feed_grew(&job.tenant);
         }
+    }
+
+    /// A change may be stored although its answer was lost: whoever waits for it must look.
+    fn unsure(&self, tenant: &Tenant, id: JobId) {
+        self.wake.changed(id);
+        self.wake.feed_grew(tenant);
     }
 
     fn ignored(&self, told: &Told, reason: Ignored) {

@@ -46,6 +46,8 @@ impl Sweeper {
             };
             if let Err(error) = swept {
                 tracing::warn!(%error, "a sweep was cut short; trying again");
+                // Jobs may have been moved although the answer was lost, and nobody knows which.
+                self.journal.wake.everybody();
             }
         }
     }
