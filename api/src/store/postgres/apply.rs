@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::time::Time;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use uuid::Uuid;
 
 use super::error::Failure;
@@ -18,7 +18,7 @@ use crate::store::{Applied, Asked, Change, Happening, Outgoing, Wish, code};
 /// Tells jobs what happened to them. Each row is locked once, in the order of ids, so that two batches which meet cannot
 /// wait for each other; read once and written once.
 pub(super) async fn apply(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     names: &Names,
     happenings: &[(&Happening, Time)],
     writes: &mut Writes,
@@ -26,7 +26,7 @@ pub(super) async fn apply(
     if happenings.is_empty() {
         return Ok(Vec::new());
     }
-    let mut jobs = locked(transaction, names, happenings.iter().map(|(happening, _)| happening.job)).await?;
+    let mut jobs = locked(client, names, happenings.iter().map(|(happening, _)| happening.job)).await?;
     let tell = |(Happening { job, event }, now): &(&Happening, Time)| match jobs.get_mut(job) {
         Some(moved) => match writes.advance(moved, event, *now) {
             Ok(change) => Applied::Changed(change),
@@ -40,7 +40,7 @@ pub(super) async fn apply(
 }
 
 async fn locked(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     names: &Names,
     ids: impl Iterator<Item = JobId>,
 ) -> Result<HashMap<JobId, Moved>, Failure> {
@@ -48,7 +48,7 @@ async fn locked(
     ids.sort_unstable();
     ids.dedup();
     let sql = select_jobs!("WHERE j.id = ANY($1) ORDER BY j.id FOR NO KEY UPDATE");
-    let found = row::readable(transaction, names, sql, &[&ids], |_| Ok(())).await?;
+    let found = row::readable(client, names, sql, &[&ids], |_| Ok(())).await?;
     Ok(found.into_iter().map(|(stored, ())| (stored.job.id, Moved::new(stored))).collect())
 }
 

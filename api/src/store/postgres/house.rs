@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::error::Failure;
-use super::hints::Hints;
+use super::hints::{Hints, News};
 use super::names::Names;
 use super::pools::Pools;
 use super::row::{self, Parameters};
@@ -29,16 +29,27 @@ pub(super) struct House {
 
 impl House {
     /// Writes everything, commits, and tells the other replicas.
-    ///
-    /// Where the line breaks during the commit, nobody here knows whether it came to pass: the server does, also after a
-    /// crash, and is asked, as long as it is there again soon.
     pub(super) async fn commit(&self, transaction: Transaction<'_>, writes: Writes) -> Result<(), Failure> {
         if writes.is_empty() {
             return Ok(transaction.commit().await?);
         }
         let (mark, news) = try_join(Mark::leave(&transaction), writes.write(&transaction)).await?;
-        match transaction.commit().await {
-            Err(error) if error.code().is_none() => self.learn_fate(&mark, error.into()).await?,
+        let committed = transaction.commit().await;
+        self.settle(committed, &mark, news).await
+    }
+
+    /// Tells the other replicas of a commit.
+    ///
+    /// Where the line breaks during the commit, nobody here knows whether it came to pass: the server does, also after a
+    /// crash, and is asked, as long as it is there again soon.
+    pub(super) async fn settle(
+        &self,
+        committed: Result<(), tokio_postgres::Error>,
+        mark: &Mark,
+        news: News,
+    ) -> Result<(), Failure> {
+        match committed {
+            Err(error) if error.code().is_none() => self.learn_fate(mark, error.into()).await?,
             committed => committed?,
         }
         self.hints.committed(news);
@@ -98,16 +109,17 @@ enum Fate {
 }
 
 /// What a transaction leaves behind if it is committed, and by which number the server knows it until then.
-struct Mark {
+#[derive(Debug)]
+pub(super) struct Mark {
     id: Uuid,
     transaction: String,
 }
 
 impl Mark {
-    async fn leave(transaction: &Transaction<'_>) -> Result<Self, Failure> {
+    pub(super) async fn leave(client: &impl GenericClient) -> Result<Self, Failure> {
         let id = Uuid::now_v7();
         let leave = "INSERT INTO commits (mark) VALUES ($1) RETURNING pg_current_xact_id()::text";
-        let row = row::first(transaction, leave, &[&id]).await?;
+        let row = row::first(client, leave, &[&id]).await?;
         Ok(Self { id, transaction: row.map_or_else(|| Ok(String::new()), |row| row.try_get(0))? })
     }
 }

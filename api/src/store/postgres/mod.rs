@@ -6,6 +6,7 @@
 //! [`hints`] is how replicas tell each other what they did.
 
 mod address;
+mod begun;
 mod clock;
 mod house;
 mod names;

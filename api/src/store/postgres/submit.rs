@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::time::Time;
-use deadpool_postgres::{GenericClient, Transaction};
+use deadpool_postgres::GenericClient;
 use uuid::Uuid;
 
 use super::error::Failure;
@@ -26,10 +26,10 @@ struct New<'a> {
 
 /// Keeps new jobs, except those whose key was used before. One answer for each.
 ///
-/// Their tenants and kinds have numbers already. Nothing that others can wait for is written before the keys; and these are written in their order, so that two
-/// replicas with the same keys wait for each other in one direction only.
+/// Their tenants and kinds have numbers already. Nothing that others can wait for is written before the keys; and these are
+/// written in their order, so that two replicas with the same keys wait for each other in one direction only.
 pub(super) async fn submit<'a>(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     names: &Names,
     submissions: &[&'a Submission],
     writes: &mut Writes,
@@ -45,10 +45,10 @@ pub(super) async fn submit<'a>(
             first.entry(name).or_insert(one.submission);
         }
     }
-    let taken = take_keys(transaction, names, &first).await?;
+    let taken = take_keys(client, names, &first).await?;
     let answers = new.iter().map(|one| one.answer(&first, &taken)).collect::<Vec<_>>();
     new = new.into_iter().zip(&answers).filter(|(_, answer)| **answer == Submitted::New).map(|(one, _)| one).collect();
-    insert(transaction, &new, writes).await?;
+    insert(client, &new, writes).await?;
     Ok(answers)
 }
 
@@ -96,7 +96,7 @@ impl Used {
 /// Writes the keys that are free, and tells what the others stand for. Waits for replicas that are about to write one
 /// of them.
 async fn take_keys(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     names: &Names,
     first: &BTreeMap<Name<'_>, &Submission>,
 ) -> Result<HashMap<(i64, Vec<u8>), Used>, Failure> {
@@ -109,7 +109,7 @@ async fn take_keys(
         first.values().map(|submission| submission.key.as_ref().map_or(&[][..], |key| &key.fingerprint)).collect();
     let jobs: Vec<Uuid> = first.values().map(|submission| *submission.accepted.job.id.as_uuid()).collect();
     let written = row::execute(
-        transaction,
+        client,
         "INSERT INTO keys (tenant, name, fingerprint, job) \
          SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::uuid[]) ON CONFLICT DO NOTHING",
         &[&tenants, &keys, &fingerprints, &jobs],
@@ -118,7 +118,7 @@ async fn take_keys(
     if usize::try_from(written).is_ok_and(|written| written == first.len()) {
         return Ok(HashMap::new());
     }
-    let found = used(transaction, names, &tenants, &keys).await?;
+    let found = used(client, names, &tenants, &keys).await?;
     // Ours have no job yet: they are not found. A key that was forgotten just now is neither ours nor found.
     if found.len() as u64 + written < first.len() as u64 {
         return Err(Failure::Unavailable("a key was given up at the same moment; try again".into()));
@@ -166,22 +166,22 @@ pub(super) async fn keyed(
     Ok(used.into_values().next().map(|used| used.answer(key)))
 }
 
-async fn insert(transaction: &Transaction<'_>, new: &[New<'_>], writes: &mut Writes) -> Result<(), Failure> {
+async fn insert(client: &impl GenericClient, new: &[New<'_>], writes: &mut Writes) -> Result<(), Failure> {
     if new.is_empty() {
         return Ok(());
     }
-    let numbers = insert_jobs(transaction, new).await?;
+    let numbers = insert_jobs(client, new).await?;
     for one in new {
         let id = one.job().id;
         let n = *numbers.get(id.as_uuid()).ok_or_else(|| Failure::Corrupt(format!("{id} was not kept")))?;
         let stored = Stored { n, tenant: one.tenant, job: one.job().clone() };
         writes.log(&stored, one.submission.accepted.effects.clone());
     }
-    insert_tags(transaction, new, &numbers).await
+    insert_tags(client, new, &numbers).await
 }
 
 /// Writes the rows, and tells the number of each.
-async fn insert_jobs(transaction: &Transaction<'_>, new: &[New<'_>]) -> Result<HashMap<Uuid, i64>, Failure> {
+async fn insert_jobs(client: &impl GenericClient, new: &[New<'_>]) -> Result<HashMap<Uuid, i64>, Failure> {
     fn column<'a, T>(new: &[New<'a>], of: impl Fn(&'a Job) -> T) -> Vec<T> {
         new.iter().map(|one| of(one.job())).collect()
     }
@@ -192,7 +192,7 @@ async fn insert_jobs(transaction: &Transaction<'_>, new: &[New<'_>]) -> Result<H
         tags => serde_json::to_string(tags).map(Some),
     };
     let rows = row::query(
-        transaction,
+        client,
         "INSERT INTO jobs (id, tenant, kind, priority, timeout, max_attempts, backoff, max_backoff, created_at, \
          expires_at, key, tags, phase, run_at, lease_until, attempt, dispatch, awaited, seq, retry_of, at_most_once, \
          input) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], \
@@ -229,7 +229,7 @@ async fn insert_jobs(transaction: &Transaction<'_>, new: &[New<'_>]) -> Result<H
 }
 
 async fn insert_tags(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     new: &[New<'_>],
     numbers: &HashMap<Uuid, i64>,
 ) -> Result<(), Failure> {
@@ -244,7 +244,7 @@ async fn insert_tags(
     }
     if !jobs.is_empty() {
         row::execute(
-            transaction,
+            client,
             "INSERT INTO job_tags (tenant, name, value, n) \
              SELECT * FROM unnest($1::bigint[], $2::bytea[], $3::bytea[], $4::bigint[])",
             &[&tenants, &tags, &values, &jobs],

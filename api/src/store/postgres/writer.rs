@@ -2,15 +2,19 @@ use std::fmt;
 use std::sync::Arc;
 
 use buzzer_shared::time::Time;
-use futures_util::future::try_join;
+use deadpool_postgres::Object;
+use futures_util::future::try_join3;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::begun::Begun;
 use super::error::{Failure, stopped, too_slow};
-use super::house::House;
+use super::hints::News;
+use super::house::{House, Mark};
 use super::pools::WRITERS;
 use super::writes::Writes;
 use super::{apply, submit};
+use crate::lifecycle::Job;
 use crate::store::{Applied, DEADLINE, Happening, StoreError, Submission, Submitted};
 
 /// How many commands share a commit at most. Few enough that the first does not wait long for the last.
@@ -84,10 +88,20 @@ async fn write(house: Arc<House>, waiting: flume::Receiver<Command>) {
                 Err(_) => return,
             },
         };
+        // Whoever comes while it begins comes along.
+        let begun = begin(&house).await;
         let batch;
         (batch, left) = gather(first, &waiting);
-        settle(&house, batch).await;
+        match begun {
+            Ok(begun) => settle(&house, batch, begun).await,
+            Err(failure) => refuse(batch, failure),
+        }
     }
+}
+
+async fn begin(house: &House) -> Result<Begun, Failure> {
+    let begun = async { Ok(Begun::begin(house.pools.writer().await?).await?) };
+    timeout(DEADLINE, begun).await.unwrap_or_else(|_| Err(too_slow()))
 }
 
 /// What waits now, as far as it fits in one transaction; and the first that does not.
@@ -110,12 +124,13 @@ fn gather(first: Command, waiting: &flume::Receiver<Command>) -> (Vec<Command>, 
 
 /// Answers every command. One that is at fault, or waits for a row that somebody holds, does not hold up the others for
 /// long.
-async fn settle(house: &House, batch: Vec<Command>) {
+async fn settle(house: &House, batch: Vec<Command>, begun: Begun) {
+    let mut begun = Some(begun);
     let mut parts = vec![batch];
     while let Some(mut part) = parts.pop() {
         // Nobody waits for them any more, and nobody was promised anything.
         part.retain(|command| !command.is_given_up());
-        match commit(house, &part).await {
+        match commit(house, &part, begun.take()).await {
             Ok(answers) => part.into_iter().zip(answers).for_each(|(command, answer)| command.answer(Ok(answer))),
             // Halves are tried until the one at fault stands alone: there are few of them, and they are found quickly.
             Err(Failure::Corrupt(_)) if part.len() > 1 => {
@@ -126,12 +141,14 @@ async fn settle(house: &House, batch: Vec<Command>) {
             Err(Failure::Held(_)) if part.len() > 1 => {
                 parts.extend(part.into_iter().rev().map(|command| vec![command]));
             }
-            Err(failure) => {
-                let error = StoreError::from(failure);
-                part.into_iter().for_each(|command| command.answer(Err(error.clone())));
-            }
+            Err(failure) => refuse(part, failure),
         }
     }
+}
+
+fn refuse(batch: Vec<Command>, failure: Failure) {
+    let error = StoreError::from(failure);
+    batch.into_iter().for_each(|command| command.answer(Err(error.clone())));
 }
 
 /// What to answer to a command.
@@ -141,10 +158,10 @@ enum Answer {
 }
 
 /// Runs a batch, again where another replica was in its way. A server that hangs is not waited for.
-async fn commit(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failure> {
+async fn commit(house: &House, batch: &[Command], mut begun: Option<Begun>) -> Result<Vec<Answer>, Failure> {
     let mut tries = 1;
     loop {
-        match timeout(DEADLINE, together(house, batch)).await {
+        match timeout(DEADLINE, together(house, batch, begun.take())).await {
             Ok(Err(Failure::Clash(_))) if tries < TRIES => tries += 1,
             Ok(answers) => return answers,
             Err(_) => return Err(too_slow()),
@@ -152,33 +169,69 @@ async fn commit(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failure
     }
 }
 
-async fn together(house: &House, batch: &[Command]) -> Result<Vec<Answer>, Failure> {
-    if batch.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut client = house.pools.writer().await?;
-    let submissions: Vec<&Submission> = batch.iter().filter_map(Command::submission).collect();
-    for job in submissions.iter().map(|submission| &submission.accepted.job) {
-        house.names.keep_tenant(&client, &job.tenant).await?;
-        house.names.keep_kind(&client, &job.kind).await?;
-    }
-    let happenings: Vec<(&Happening, Time)> = batch.iter().flat_map(Command::happenings).collect();
+async fn together(house: &House, batch: &[Command], begun: Option<Begun>) -> Result<Vec<Answer>, Failure> {
+    let transaction = match begun {
+        Some(begun) if batch.is_empty() => {
+            begun.roll_back().await;
+            return Ok(Vec::new());
+        }
+        Some(begun) => begun,
+        None => begin(house).await?,
+    };
+    let done = match run(house, transaction.client(), batch).await {
+        Ok(done) => done,
+        Err(failure) => {
+            transaction.roll_back().await;
+            return Err(failure);
+        }
+    };
+    house.settle(transaction.commit().await, &done.mark, done.news).await?;
 
-    let transaction = client.transaction().await?;
-    // Sent without waiting for each other: they have nothing to do with each other but their commit.
-    let (mut writes, mut more) = (Writes::default(), Writes::default());
-    let submitting = submit::submit(&transaction, &house.names, &submissions, &mut writes);
-    let applying = apply::apply(&transaction, &house.names, &happenings, &mut more);
-    let (submitted, applied) = try_join(submitting, applying).await?;
-    writes.extend(more);
-    house.commit(transaction, writes).await?;
-
-    let (mut submitted, mut applied) = (submitted.into_iter(), applied.into_iter());
+    let (mut submitted, mut applied) = (done.submitted.into_iter(), done.applied.into_iter());
     let answer = |command: &Command| match command {
         Command::Submit(..) => submitted.next().map(Answer::Submitted),
         Command::Apply(happenings, ..) => Some(Answer::Applied(applied.by_ref().take(happenings.len()).collect())),
     };
     Ok(batch.iter().filter_map(answer).collect())
+}
+
+/// What a transaction has done, before its commit.
+struct Done {
+    submitted: Vec<Submitted>,
+    applied: Vec<Applied>,
+    mark: Mark,
+    news: News,
+}
+
+/// Everything of a batch but its commit. What does not need the answer to what is before it does not wait for that: each
+/// round trip is a part of the time for which others wait.
+async fn run(house: &House, client: &Object, batch: &[Command]) -> Result<Done, Failure> {
+    let submissions: Vec<&Submission> = batch.iter().filter_map(Command::submission).collect();
+    name(house, &submissions).await?;
+    let happenings: Vec<(&Happening, Time)> = batch.iter().flat_map(Command::happenings).collect();
+
+    // Submissions and outcomes have nothing to do with each other but their commit.
+    let (mut writes, mut more) = (Writes::default(), Writes::default());
+    let submitting = submit::submit(client, &house.names, &submissions, &mut writes);
+    let applying = apply::apply(client, &house.names, &happenings, &mut more);
+    let (mark, submitted, applied) = try_join3(Mark::leave(client), submitting, applying).await?;
+    writes.extend(more);
+    let news = writes.write(client).await?;
+    Ok(Done { submitted, applied, mark, news })
+}
+
+/// Gives numbers to the tenants and kinds that have none: not in the transaction, for the numbers are remembered, whatever
+/// becomes of that.
+async fn name(house: &House, submissions: &[&Submission]) -> Result<(), Failure> {
+    for Job { tenant, kind, .. } in submissions.iter().map(|submission| &submission.accepted.job) {
+        if house.names.kept_tenant(tenant).is_err() {
+            house.names.keep_tenant(&house.pools.work().await?, tenant).await?;
+        }
+        if house.names.kept_kind(kind).is_err() {
+            house.names.keep_kind(&house.pools.work().await?, kind).await?;
+        }
+    }
+    Ok(())
 }
 
 impl Command {

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashSet};
 use buzzer_shared::id::JobId;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
-use deadpool_postgres::Transaction;
+use deadpool_postgres::GenericClient;
 use futures_util::future::try_join;
 use tokio_postgres::{Row, Statement};
 
@@ -97,9 +97,9 @@ impl Writes {
     }
 
     /// Writes everything, the feeds' numbers last. The commit should follow at once: others wait for those.
-    pub(super) async fn write(self, transaction: &Transaction<'_>) -> Result<News, Failure> {
-        self.write_rows(transaction).await?;
-        let feeds = self.write_log(transaction).await?;
+    pub(super) async fn write(self, client: &impl GenericClient) -> Result<News, Failure> {
+        // Sent at once, in this order.
+        let ((), feeds) = try_join(self.write_rows(client), self.write_log(client)).await?;
         Ok(News { jobs: self.changed(), feeds })
     }
 
@@ -110,7 +110,7 @@ impl Writes {
         changed.map(|moved| moved.stored.job.id).collect()
     }
 
-    async fn write_rows(&self, transaction: &Transaction<'_>) -> Result<(), Failure> {
+    async fn write_rows(&self, client: &impl GenericClient) -> Result<(), Failure> {
         if self.moved.is_empty() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ impl Writes {
         let progress = jobs().map(|job| json(job.progress.as_ref())).collect::<Result<Vec<_>, _>>()?;
         let error = jobs().map(|job| json(job.error.as_ref())).collect::<Result<Vec<_>, _>>()?;
         row::execute(
-            transaction,
+            client,
             "UPDATE jobs AS j SET phase = u.phase, run_at = u.run_at, lease_until = u.lease_until, attempt = u.attempt, \
              dispatch = u.dispatch, awaited = u.awaited, signal = u.signal, seq = u.seq, started_at = u.started_at, \
              finished_at = u.finished_at, progress = u.progress, error = u.error, \
@@ -163,16 +163,16 @@ impl Writes {
     }
 
     /// Locks the row of each tenant, raises its number, and writes the entries under the numbers in between.
-    async fn write_log(&self, transaction: &Transaction<'_>) -> Result<Vec<FeedRange>, Failure> {
+    async fn write_log(&self, client: &impl GenericClient) -> Result<Vec<FeedRange>, Failure> {
         if self.log.is_empty() {
             return Ok(Vec::new());
         }
         let counts = self.entries_of_each();
-        let raise = transaction.prepare_cached(RAISE).await?;
-        let append = transaction.prepare_cached(APPEND).await?;
+        let raise = client.prepare_cached(RAISE).await?;
+        let append = client.prepare_cached(APPEND).await?;
         // Both are sent at once, in this order: the rows of the tenants are held for one round trip less.
-        let raised = raise_feeds(transaction, &raise, &counts);
-        let (feeds, _) = try_join(raised, self.append(transaction, &append, counts.clone())).await?;
+        let raised = raise_feeds(client, &raise, &counts);
+        let (feeds, _) = try_join(raised, self.append(client, &append, counts.clone())).await?;
         Ok(feeds)
     }
 
@@ -185,7 +185,7 @@ impl Writes {
     /// `below` counts down how far below its tenant's new number each entry is.
     async fn append(
         &self,
-        transaction: &Transaction<'_>,
+        client: &impl GenericClient,
         statement: &Statement,
         mut below: BTreeMap<i64, i64>,
     ) -> Result<u64, tokio_postgres::Error> {
@@ -210,7 +210,7 @@ impl Writes {
             &self.lines(|line| code::of_log_type(line.entry.r#type)),
             &data,
         ];
-        transaction.execute(statement, parameters).await
+        client.execute(statement, parameters).await
     }
 
     fn lines<T>(&self, of: impl Fn(&Line) -> T) -> Vec<T> {
@@ -232,12 +232,12 @@ const APPEND: &str = "INSERT INTO events (tenant, feed, job, seq, at, attempt, t
 
 /// Gives the feed of each tenant so many more numbers; tells which.
 async fn raise_feeds(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     statement: &Statement,
     counts: &BTreeMap<i64, i64>,
 ) -> Result<Vec<FeedRange>, tokio_postgres::Error> {
     let (tenants, entries): (Vec<i64>, Vec<i64>) = counts.iter().map(|(tenant, entries)| (*tenant, *entries)).unzip();
-    let rows = transaction.query(statement, &[&tenants, &entries]).await?;
+    let rows = client.query(statement, &[&tenants, &entries]).await?;
     let range = |row: &Row| {
         let (last, entries): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
         Ok(FeedRange { tenant: row.try_get(0)?, after: last - entries, last })
