@@ -30,6 +30,7 @@ use crate::lanes::Lanes;
 use crate::parking::Parking;
 use crate::problem::ApiError;
 use crate::pulse::Pulses;
+use crate::readiness::Readiness;
 use crate::replicas::Replicas;
 use crate::replies::Replies;
 use crate::signals::Signals;
@@ -176,7 +177,7 @@ pub struct Kept {
     pub clock: Arc<dyn Clock>,
 }
 
-/// All of an API but its listener. Dropped, its loops end where they stand.
+/// All of an API but its listener. Dropped, its loops end where they stand; who reads a feed ends once it has looked again.
 #[derive(Debug)]
 pub struct Engine {
     /// What [`router`] needs.
@@ -226,6 +227,7 @@ impl Engine {
             wake,
             line: line.broker.line(),
             parking: Parking::new(Arc::clone(&line.broker), line.topology.clone(), config.senders(line.broker.user())),
+            readiness: Readiness::default(),
             clock: Arc::clone(&clock),
             shutdown: shutdown.clone(),
             max_body: config.max_body.0,

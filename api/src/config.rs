@@ -25,7 +25,7 @@ pub struct ApiConfig {
     #[command(flatten)]
     pub store: StoreConfig,
 
-    /// Who is let in. A key that was revoked works for 5 s more at most.
+    /// Who is let in. A key that was revoked lets nobody in after 5 s at most, and ends streams after half a minute.
     #[arg(long, env = "BUZZER_AUTH", value_enum, default_value_t = AuthMode::Keys)]
     pub auth: AuthMode,
 

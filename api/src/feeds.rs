@@ -115,18 +115,23 @@ impl Feeds {
     /// When the store does not answer.
     pub async fn follow(&self, tenant: &Tenant) -> Result<Follower, StoreError> {
         let end = self.0.store.feed_end(tenant).await?;
-        let mut readers = self.readers();
-        let news = match readers.get(tenant) {
-            Some(reader) => reader.subscribe(),
-            None => {
-                let (reader, news) = broadcast::channel(LAG_MAX);
-                readers.insert(tenant.clone(), reader.clone());
-                let reader = Reader { feeds: self.clone(), tenant: tenant.clone(), last: end, followers: reader };
-                self.0.tasks.spawn(reader.run());
-                news
-            }
-        };
+        let (news, new) = self.join(tenant, end);
+        if let Some(reader) = new {
+            self.0.tasks.spawn(reader.run());
+        }
         Ok(Follower { news, end })
+    }
+
+    /// A place among those who are told what is in the feed of a tenant behind `end`; and who is to read that for them, where
+    /// nobody does yet.
+    fn join(&self, tenant: &Tenant, end: i64) -> (broadcast::Receiver<Arc<FeedEvent>>, Option<Reader>) {
+        let mut readers = self.readers();
+        if let Some(reader) = readers.get(tenant) {
+            return (reader.subscribe(), None);
+        }
+        let (followers, news) = broadcast::channel(LAG_MAX);
+        readers.insert(tenant.clone(), followers.clone());
+        (news, Some(Reader { feeds: self.clone(), tenant: tenant.clone(), last: end, followers }))
     }
 
     /// What stands in the feed of a tenant behind `after`.
@@ -226,6 +231,16 @@ struct Reader {
     /// The number of the last entry that was handed on.
     last: i64,
     followers: broadcast::Sender<Arc<FeedEvent>>,
+}
+
+impl Drop for Reader {
+    /// However it ends: who comes next starts another, and who follows this one is told that it has ended.
+    fn drop(&mut self) {
+        let mut readers = self.feeds.readers();
+        if readers.get(&self.tenant).is_some_and(|reader| reader.same_channel(&self.followers)) {
+            readers.remove(&self.tenant);
+        }
+    }
 }
 
 impl Reader {

@@ -58,7 +58,9 @@ impl Journal {
         changes.iter().for_each(|change| self.wake.feed_grew(&change.job.tenant));
         changes.iter().filter(|change| change.job.is_to_stop()).for_each(|change| self.cancels.tell(&change.job));
         // Also where nothing changed: an earlier try may have been stored without an answer, and nobody was woken then.
-        told.into_iter().filter(|_| !bites(Fault::WakeBeforeCommit)).for_each(|told| self.wake.changed(told.job));
+        // A sign of life alone is nothing that anybody waits for.
+        let news = told.into_iter().filter(|told| told.held.is_none() && !bites(Fault::WakeBeforeCommit));
+        news.for_each(|told| self.wake.changed(told.job));
         Ok(())
     }
 

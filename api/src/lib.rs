@@ -36,6 +36,7 @@ pub mod journal;
 pub mod lanes;
 pub mod parking;
 pub mod pulse;
+pub mod readiness;
 pub mod replicas;
 pub mod replies;
 pub mod retention;

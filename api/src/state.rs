@@ -18,6 +18,7 @@ use crate::feeds::Feeds;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
 use crate::parking::Parking;
+use crate::readiness::Readiness;
 use crate::retention::Retention;
 use crate::store::Store;
 use crate::wake::Wake;
@@ -40,6 +41,7 @@ pub struct Handles {
     pub feeds: Feeds,
     pub line: watch::Receiver<Line>,
     pub parking: Parking,
+    pub readiness: Readiness,
     pub clock: Arc<dyn Clock>,
     pub shutdown: Shutdown,
     /// The largest body, in bytes.

@@ -86,6 +86,9 @@ fn key(text: &str) -> Result<Secret, String> {
 
 fn server(text: &str) -> Result<Url, String> {
     match Url::parse(text) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Err("leave user and password out: they would be printed with each error".into())
+        }
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
         _ => Err("expected a URL like http://127.0.0.1:8080".into()),
     }

@@ -96,7 +96,7 @@ pub struct InvalidBroker;
 #[derive(Debug, Clone, Args)]
 pub struct LogConfig {
     /// What is logged: a level, or a filter like `info,buzzer_api=debug`.
-    #[arg(long, env = "BUZZER_LOG", default_value = "info,lapin=off", value_parser = filter)]
+    #[arg(long, env = "BUZZER_LOG", default_value = "info", value_parser = filter)]
     pub log: String,
 
     /// How a line of the log looks.

@@ -16,6 +16,9 @@ use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::wait::{eventually, within};
 use bytes::Bytes;
+use reqwest::Method;
+use serde_json::json;
+use tokio::time::timeout;
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 const LIMIT: Duration = Duration::from_secs(60);
@@ -306,6 +309,43 @@ async fn a_row_that_somebody_holds_does_not_hold_up_the_rest() {
         other => other.unwrap(),
     };
     assert!(matches!(applied[..], [Applied::Changed(_)]));
+}
+
+/// They need no key: whoever asks often must not keep those waiting who have one.
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_many_who_ask_whether_it_is_ready_hold_up_nobody() {
+    let server = PostgresServer::shared().await;
+    let url = server.database().await;
+    let database = url.rsplit('/').next().unwrap().split('?').next().unwrap();
+    let outside = Outside::on(RabbitNode::shared().await);
+    let (api, _worker) = (outside.api(&[("BUZZER_STORE", &url)]).await, outside.worker(&[]));
+    api.knows("echo").await;
+    let client = api.client();
+    eventually("it to be ready", LIMIT, async || (client.get("/readyz").await.ok()?.status == 200).then_some(())).await;
+    let later = client.send(client.request(Method::POST, "/v1/jobs/echo").json(&json!({ "input": 1, "delay": "1h" })));
+    let later = later.await.unwrap().json()["id"].as_str().unwrap().to_owned();
+
+    let mut holder = server.client(database).await;
+    let holding = holder.transaction().await.unwrap();
+    holding.execute("SELECT at FROM probes FOR UPDATE", &[]).await.unwrap();
+    // The last answer is not good any more: these wait for the row, as they would for a disk.
+    eventually("the first to wait", LIMIT, async || {
+        timeout(Duration::from_secs(2), client.get("/readyz")).await.is_err().then_some(())
+    })
+    .await;
+    let asking: Vec<_> = (0..64)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.get("/readyz").await })
+        })
+        .collect();
+    let cancel = client.send(client.request(Method::POST, &format!("/v1/jobs/{later}/cancel")));
+    let canceled = within("the cancel", Duration::from_secs(5), cancel).await.unwrap();
+    assert_eq!(canceled.status, 200, "{}", canceled.text);
+    holding.rollback().await.unwrap();
+    for asked in asking {
+        within("an answer", LIMIT, asked).await.unwrap().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

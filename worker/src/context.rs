@@ -124,6 +124,13 @@ impl JobContext {
         self.0.reported.notify_one();
     }
 
+    /// Every report that nobody has taken yet. What is told after that is lost.
+    pub(crate) fn last_reports(&self) -> Vec<SignalBody> {
+        let mut reports = self.reports();
+        reports.close();
+        std::iter::from_fn(|| reports.next()).collect()
+    }
+
     /// The next report that nobody has taken yet.
     pub(crate) fn take_report(&self) -> Option<SignalBody> {
         self.reports().next()

@@ -20,16 +20,24 @@ pub(crate) struct Reports {
     bytes: usize,
     /// Bytes of log that found no room since it was last said.
     left_out: usize,
+    /// Whether nobody will take anything any more that is told from now on.
+    closed: bool,
 }
 
 impl Reports {
     /// Only the latest progress counts: it takes the place of one that still waits, at the end of the line.
     pub(crate) fn progress(&mut self, percent: Option<f64>, message: Option<String>) {
+        if self.closed {
+            return;
+        }
         self.waiting.retain(|report| !matches!(report, SignalBody::Progress { .. }));
         self.waiting.push_back(SignalBody::Progress { percent, message });
     }
 
     pub(crate) fn log(&mut self, text: &str) {
+        if self.closed {
+            return;
+        }
         for text in pieces(text, LOG_MAX) {
             if !self.take_room(text) {
                 self.left_out += text.len();
@@ -40,11 +48,19 @@ impl Reports {
     }
 
     pub(crate) fn output(&mut self, chunk: &str) {
+        if self.closed {
+            return;
+        }
         for chunk in pieces(chunk, OUTPUT_MAX) {
             if self.take_room(chunk) {
                 self.waiting.push_back(SignalBody::Output { chunk: chunk.into() });
             }
         }
+    }
+
+    /// From now on nothing is taken in.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
     }
 
     /// The next signal: what stands first, and what stands behind it and fits in with it.
@@ -125,6 +141,17 @@ mod tests {
 
     fn log(text: &str) -> SignalBody {
         SignalBody::Log { text: text.into() }
+    }
+
+    #[test]
+    fn what_is_told_too_late_is_not_kept() {
+        let mut reports = Reports::default();
+        reports.log("in time");
+        reports.close();
+        reports.log("late");
+        reports.output("late");
+        reports.progress(Some(1.0), None);
+        assert_eq!(all(&mut reports), [log("in time")]);
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl<'a> Signals<'a> {
     pub(crate) fn last_words(mut self) -> Vec<Told> {
         let young = std::mem::take(&mut self.young).into_iter().filter(|(at, _)| is_young(*at));
         let mut words: VecDeque<Told> = young.map(|(_, told)| told).collect();
-        while let Some(report) = self.ctx.take_report() {
+        // All at once: a handler that cannot be dropped may go on telling for ever.
+        for report in self.ctx.last_reports() {
             let told = self.told(report, self.sender.clock.now());
             words.push_back(told);
         }

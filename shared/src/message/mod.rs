@@ -1,7 +1,8 @@
 //! What travels between the API and the workers.
 //!
 //! The body of a message is the bare input or output, so that it has the kind's own schema; all else stands in
-//! properties and headers. Nothing that a user controls goes into a header.
+//! properties and headers. Of what a user controls, only the last reports of a run go into a header, as JSON that cannot break it
+//! (`docs/decisions/0007-reports-in-a-header.md`).
 //!
 //! [`Request`] goes out, [`Outcome`], [`Started`] and [`Signal`] come back, [`Announce`] and [`Beat`] tell of workers,
 //! [`Control`] goes to all of them. Each is made into a [`Message`] and read back from one; the broker knows only the

@@ -176,15 +176,9 @@ impl Messenger {
     }
 
     async fn talk(&self, lost: &mut bool) -> Result<(), tokio_postgres::Error> {
-        let (client, connection) = self.target.config.connect(self.tls.clone()).await?;
         let (sender, mut notes) = mpsc::unbounded_channel();
-        let reading = tokio::spawn(forward(connection, sender));
-        let _reading = AbortOnDrop(reading);
-        client.batch_execute(SESSION).await?;
-        // A word that is lost is found again: it need not be on disk.
-        client.batch_execute("SET synchronous_commit = off").await?;
-        let channel = channel(&client).await?;
-        client.batch_execute(&format!("LISTEN {channel}")).await?;
+        let Ok(connected) = timeout(LOOK_LIMIT, self.connect(sender)).await else { return Ok(()) };
+        let Connected { client, channel, _reading } = connected?;
         if std::mem::take(lost) {
             tracing::info!("the line to the other replicas is back");
         }
@@ -199,14 +193,27 @@ impl Messenger {
                 },
                 () = self.hints.0.to_tell.notified() => {
                     tokio::time::sleep(PACE).await;
-                    self.tell(&client, &channel).await?;
+                    let Ok(told) = timeout(LOOK_LIMIT, self.tell(&client, &channel)).await else { return Ok(()) };
+                    told?;
                 }
-                _ = look.tick() => match timeout(LOOK_LIMIT, self.look(&client)).await {
-                    Ok(looked) => looked?,
-                    Err(_) => return Ok(()),
+                _ = look.tick() => {
+                    let Ok(looked) = timeout(LOOK_LIMIT, self.look(&client)).await else { return Ok(()) };
+                    looked?;
                 }
             }
         }
+    }
+
+    /// A connection that hears what the others say.
+    async fn connect(&self, notes: mpsc::UnboundedSender<String>) -> Result<Connected, tokio_postgres::Error> {
+        let (client, connection) = self.target.config.connect(self.tls.clone()).await?;
+        let reading = AbortOnDrop(tokio::spawn(forward(connection, notes)));
+        client.batch_execute(SESSION).await?;
+        // A word that is lost is found again: it need not be on disk.
+        client.batch_execute("SET synchronous_commit = off").await?;
+        let channel = channel(&client).await?;
+        client.batch_execute(&format!("LISTEN {channel}")).await?;
+        Ok(Connected { client, channel, _reading: reading })
     }
 
     fn listen(&self, payload: &str) {
@@ -237,30 +244,36 @@ impl Messenger {
         }
         let unheard = self.hints.state().coverage.look(&feeds);
         for range in unheard {
+            // Each may be about another job.
+            if usize::try_from(range.last - range.after).map_or(true, |events| events > JOBS_MAX) {
+                self.hints.hear_anything();
+                continue;
+            }
             let jobs = changed(client, range).await?;
             tracing::debug!(
                 tenant = range.tenant,
                 jobs = jobs.len(),
                 "other replicas have done what they did not tell"
             );
-            if jobs.len() > JOBS_MAX {
-                self.hints.hear_anything();
-            } else {
-                self.hints.hear(Note { by: self.own, feeds: vec![range], jobs });
-            }
+            self.hints.hear(Note { by: self.own, feeds: vec![range], jobs });
         }
         Ok(())
     }
 }
 
-/// The jobs that these events are about, and one more than can be named if there are so many.
+struct Connected {
+    client: Client,
+    channel: String,
+    _reading: AbortOnDrop,
+}
+
+/// The jobs that these events are about.
 async fn changed(client: &Client, range: FeedRange) -> Result<Vec<JobId>, tokio_postgres::Error> {
-    let most = i64::try_from(JOBS_MAX).unwrap_or(i64::MAX) + 1;
     let rows = client
         .query(
             "SELECT DISTINCT j.id FROM (SELECT job FROM events WHERE tenant = $1 AND feed > $2 AND feed <= $3 \
-             ORDER BY feed LIMIT $4) AS e JOIN jobs AS j ON j.n = e.job",
-            &[&range.tenant, &range.after, &range.last, &most],
+             ORDER BY feed) AS e JOIN jobs AS j ON j.n = e.job",
+            &[&range.tenant, &range.after, &range.last],
         )
         .await?;
     rows.iter().map(|row| Ok(JobId::from(row.try_get::<_, Uuid>(0)?))).collect()

@@ -101,7 +101,8 @@ pub(super) async fn check_version(target: &Target, client: &Client) -> Result<()
     Ok(())
 }
 
-/// What is confirmed must be on the server's disk. Who has asked for more, replicas that have applied it, gets more.
+/// What is confirmed must be on the server's disk. Who has asked for more, replicas that have applied it, gets more. The session
+/// has asked for that already: a pooler in between may have lost it.
 pub(super) async fn check_safety(target: &Target, client: &Client) -> Result<(), OpenError> {
     for (setting, safe) in [("fsync", &["on"][..]), ("synchronous_commit", &["on", "remote_apply"])] {
         let found = ask(target, client, &format!("SELECT current_setting('{setting}')")).await?;

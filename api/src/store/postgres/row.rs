@@ -87,7 +87,7 @@ pub(super) async fn readable<T>(
     Ok(found)
 }
 
-/// The job with this id, if it is this tenant's. `rest` goes on after `WHERE j.id = $1`.
+/// The job with this id, if it is this tenant's.
 pub(super) async fn of_tenant(
     client: &impl GenericClient,
     names: &Names,

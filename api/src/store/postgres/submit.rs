@@ -121,7 +121,7 @@ async fn take_keys(
     let found = used(client, names, &tenants, &keys).await?;
     // Ours have no job yet: they are not found. A key that was forgotten just now is neither ours nor found.
     if found.len() as u64 + written < first.len() as u64 {
-        return Err(Failure::Unavailable("a key was given up at the same moment; try again".into()));
+        return Err(Failure::Clash("a key was given up at the same moment".into()));
     }
     Ok(found)
 }
