@@ -46,6 +46,10 @@ use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve};
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// So long may the loops take to end, once the last request was answered. One that waits for a store or a broker that hangs
+/// may be left where it stands: what counts is on disk, or is done again.
+const LOOPS_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The broker as the API finds it.
 #[derive(Debug, Clone)]
 pub struct BrokerLine {
@@ -155,6 +159,9 @@ impl App {
         tokio::select! {
             () = rest => {}
             () = self.shutdown.forced() => {}
+            () = tokio::time::sleep(LOOPS_PATIENCE) => {
+                tracing::warn!("the store or the broker does not answer; what is under way is left to them, and nothing is lost");
+            }
         }
         self.broker.close().await;
         tracing::info!("stopped");

@@ -10,6 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::store::{Store, StoreError, Usage};
+use crate::streak::Streak;
 
 /// How soon the store is asked again how much there is, however little that takes; and how late, however much.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -83,15 +84,14 @@ impl Bounds {
     /// Asks the store how much there is, again and again, until shutdown is requested.
     pub async fn run(self, store: Arc<dyn Store>, shutdown: Shutdown) {
         let mut pause = SOONEST;
+        let mut streak = Streak::new("it is not known how many jobs there are");
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
                 () = tokio::time::sleep(pause) => {}
             }
             let began = Instant::now();
-            if let Err(error) = self.refresh(&*store).await {
-                tracing::warn!(%error, "it is not known how many jobs there are; asking again");
-            }
+            streak.note(self.refresh(&*store).await);
             pause = pause_after(began.elapsed());
         }
     }

@@ -22,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::journal::Journal;
 use crate::lifecycle::{Event, Job};
 use crate::store::{Happening, Outgoing, StoreError};
+use crate::streak::Streak;
 
 /// So many jobs are claimed in one transaction at most, so that it does not hold up the submissions behind it.
 const CLAIM_MAX: usize = 500;
@@ -59,15 +60,14 @@ impl Claimer {
     /// Until shutdown is requested: a step whenever a lane may be hungry, and a probing one every second.
     pub async fn run(self, shutdown: Shutdown) {
         let mut probe = tokio::time::interval(PROBE_EVERY);
+        let mut streak = Streak::new("no jobs are claimed");
         loop {
             let probing = tokio::select! {
                 () = shutdown.requested() => return,
                 () = self.journal.lanes.hungry() => false,
                 _ = probe.tick() => true,
             };
-            if let Err(error) = self.step(probing).await {
-                tracing::warn!(%error, "no jobs could be claimed; trying again");
-            }
+            streak.note(self.step(probing).await);
         }
     }
 

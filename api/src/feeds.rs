@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::lifecycle::{Entry, LogType};
 use crate::problem::ApiError;
 use crate::store::{Fed, JobWithContent, Store, StoreError};
+use crate::streak::Streak;
 use crate::view::EventView;
 use crate::wake::Wake;
 
@@ -247,15 +248,9 @@ impl Reader {
     async fn run(mut self) {
         let Inner { wake, shutdown, .. } = &*Arc::clone(&self.feeds.0);
         let mut listener = wake.listen_to_feed(self.tenant.clone());
+        let mut streak = Streak::new("a feed is not read");
         while !self.is_alone() {
-            let more = match self.step().await {
-                Ok(read) => read == PAGE,
-                Err(error) => {
-                    tracing::warn!(%error, tenant = %self.tenant, "a feed cannot be read now; trying again");
-                    false
-                }
-            };
-            if more {
+            if streak.note(self.step().await) == Some(PAGE) {
                 continue;
             }
             tokio::select! {

@@ -8,6 +8,7 @@ use buzzer_shared::time::Clock;
 
 use crate::retention::Retention;
 use crate::store::{Store, StoreError};
+use crate::streak::Streak;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -28,14 +29,13 @@ impl Forgetter {
     pub async fn run(self, shutdown: Shutdown) {
         let mut timer = tokio::time::interval(EVERY);
         timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut streak = Streak::new("old jobs are not deleted");
         loop {
             tokio::select! {
                 () = shutdown.requested() => return,
                 _ = timer.tick() => {}
             }
-            if let Err(error) = self.all_of_now(&shutdown).await {
-                tracing::warn!(%error, "old jobs could not be deleted; trying again");
-            }
+            streak.note(self.all_of_now(&shutdown).await);
         }
     }
 

@@ -42,6 +42,7 @@ pub mod replies;
 pub mod retention;
 pub mod senders;
 pub mod signals;
+pub mod streak;
 pub mod sweep;
 pub mod tally;
 pub mod wake;

@@ -13,6 +13,7 @@ use crate::hearing::Hearing;
 use crate::journal::Journal;
 use crate::lifecycle::{Done, Job, Phase};
 use crate::store::{Change, StoreError};
+use crate::streak::Streak;
 
 /// How late a job that is due may be noticed.
 const DUE_EVERY: Duration = Duration::from_millis(200);
@@ -38,14 +39,14 @@ impl Sweeper {
         for timer in [&mut due, &mut round] {
             timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         }
+        let mut streak = Streak::new("jobs that are due, and leases that ended, are not looked after");
         loop {
             let swept = tokio::select! {
                 () = shutdown.requested() => return,
                 _ = due.tick() => self.wake_due().await,
                 _ = round.tick() => self.round().await,
             };
-            if let Err(error) = swept {
-                tracing::warn!(%error, "a sweep was cut short; trying again");
+            if streak.note(swept).is_none() {
                 // Jobs may have been moved although the answer was lost, and nobody knows which.
                 self.journal.wake.everybody();
             }

@@ -66,6 +66,8 @@ impl Failure {
             Self::NoOutput(_) | Self::Missing { .. } | Self::NotSucceeded(_) => 1,
             Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken(_) => 1,
             Self::Usage(_) | Self::Output(_) | Self::Unwatched { .. } => 2,
+            // The store behind it, or a proxy before it, is away.
+            Self::Client(error @ ClientError::Refused(_)) if error.is_passing() => 3,
             Self::Client(ClientError::KeyFile(_) | ClientError::Refused(_) | ClientError::NotLetIn { .. }) => 2,
             Self::Client(ClientError::Unreachable { .. } | ClientError::Strange { .. }) => 3,
             Self::Prove(ProveError::NoFault(_)) => 2,
@@ -150,6 +152,8 @@ mod tests {
         assert_eq!(Failure::Usage("no".into()).exit_code(), 2);
         let refused = ClientError::Refused(Box::new(problem(json!({"type": "t"}))));
         assert_eq!(Failure::from(refused).exit_code(), 2);
+        let full = ClientError::Refused(Box::new(problem(json!({"type": "t", "status": 503}))));
+        assert_eq!(Failure::from(full).exit_code(), 3);
         let server = "http://127.0.0.1:1".parse::<url::Url>().unwrap();
         let away = ClientError::Unreachable { server, reason: "refused".into(), in_doubt: false };
         assert_eq!(Failure::from(away).exit_code(), 3);

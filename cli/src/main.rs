@@ -35,9 +35,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Buzzer: hand in slow work over HTTP, learn the result when it is ready.
 ///
 /// Exit codes: 0 when all went well, 1 when a job that was waited for ended otherwise than succeeded or not at all, 2
-/// when the command cannot be understood or the server refused it, 3 when the server or the store cannot be reached.
+/// when the command cannot be understood or the server refused it, 3 when the server or the store cannot be reached, or has no
+/// room now.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     server: ServerConfig,

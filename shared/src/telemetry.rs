@@ -10,8 +10,8 @@ use crate::config::{LogConfig, LogFormat};
 /// When the filter cannot be read; the text names the part that is wrong.
 pub fn start_log(config: &LogConfig) -> Result<(), tracing_subscriber::filter::ParseError> {
     // lapin logs each try to reconnect as an error and each returned message with its body; what matters of it the
-    // broker says itself. A filter that names lapin still has its way.
-    let filter = EnvFilter::builder().parse(format!("lapin=off,{}", config.log))?;
+    // broker says itself. So it is with deadpool and the store. A filter that names them still has its way.
+    let filter = EnvFilter::builder().parse(format!("lapin=off,deadpool=off,{}", config.log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // The only error is that a log runs already.
     let _ = match config.log_format {

@@ -157,6 +157,12 @@ async fn the_permissions_that_it_asks_for_are_enough() {
     let id = api.client().accepted("echo", &serde_json::json!({"a": 1})).await;
     assert_eq!(api.client().done(&id, SOON).await["state"], "succeeded");
     assert!(!worker.log().contains("ACCESS_REFUSED"), "{}", worker.log());
+    // What a user may not look at is not taken for absent.
+    let settings = [("BUZZER_STORE", store.as_str()), ("BUZZER_BROKER", &users[1])];
+    let (code, said) = outside.doctor(&["--as", "worker"], &settings).await;
+    assert_eq!(code, 0, "{said}");
+    assert!(!line(&said, "topology").contains("not there"), "{said}");
+    assert!(!line(&said, "topology").starts_with("warn"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

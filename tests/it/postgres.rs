@@ -349,6 +349,23 @@ async fn p8_many_who_ask_whether_it_is_ready_hold_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn p11_an_api_stops_in_time_although_its_database_hangs() {
+    let server = PostgresServer::start().await;
+    let url = server.database().await;
+    let outside = Outside::on(RabbitNode::shared().await);
+    let mut api = outside.api(&[("BUZZER_STORE", &url), ("BUZZER_DRAIN", "1s")]).await;
+    server.pause();
+    let stuck = tokio::spawn({
+        let client = api.client();
+        async move { client.get("/v1/jobs").await }
+    });
+    let stopped = within("the API to stop", Duration::from_secs(20), api.process().terminate()).await;
+    server.resume();
+    assert!(stopped.success(), "{stopped}");
+    let _ = stuck.await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn its_clock_is_the_databases() {
     let server = PostgresServer::shared().await;
     let url = server.database().await;

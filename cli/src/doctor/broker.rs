@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use buzzer_shared::broker::amqp::survey::{self, Found, Permission, Survey, Unseen};
+use buzzer_shared::broker::amqp::survey::{self, Found, Permission, Sight, Survey, Unseen};
 use buzzer_shared::config::BrokerAddress;
 use buzzer_shared::kind::Kind;
 use buzzer_shared::topology::{Declaration, Topology};
@@ -160,7 +160,7 @@ async fn permissions(patient: &Patient<'_>, url: &Url, survey: &Survey) -> Resul
 fn allowed(needs: &Needs, missing: &[Permission], url: &Url) -> Finding {
     let [configure, write, read] = &needs.patterns;
     if missing.is_empty() {
-        return Finding::ok(format!("may configure {configure}, write {write}, read {read}"));
+        return Finding::ok(format!("has what it needs: configure {configure}, write {write}, read {read}"));
     }
     let user = user(url);
     let missing: Vec<_> = missing.iter().map(|permission| format!("{permission:?}").to_lowercase()).collect();
@@ -192,6 +192,7 @@ async fn topology_is_whole(
         match survey.look(&declaration).await? {
             Found::AsExpected => state.whole += 1,
             Found::Unclear => state.unclear += 1,
+            Found::Hidden => state.hidden += 1,
             Found::Absent => state.absent.push(name),
             Found::Different(reason) => state.different.push(format!("{name}: {reason}")),
         }
@@ -204,6 +205,7 @@ async fn topology_is_whole(
 struct State {
     whole: usize,
     unclear: usize,
+    hidden: usize,
     absent: Vec<String>,
     different: Vec<String>,
 }
@@ -216,6 +218,7 @@ impl State {
             return Finding::fail(self.different.join("; "));
         }
         match (there, self.absent.len(), role) {
+            (0, 0, _) if self.hidden > 0 => Finding::skip("this user may not look; an API's may"),
             (_, 0, _) if self.unclear == 0 => {
                 Finding::ok(format!("{there} exchanges and queues, with the arguments they should have"))
             }
@@ -226,7 +229,10 @@ impl State {
             (0, _, Role::Worker) => {
                 Finding::warn("nothing there yet; start an API on this broker, with the same BUZZER_PREFIX")
             }
-            (..) => Finding::warn(format!("not there: {}; a running API makes it again", self.absent.join(", "))),
+            (..) => Finding::warn(format!(
+                "not there: {}; a running API makes it again, and the queue of a kind once a worker of that kind is there",
+                self.absent.join(", ")
+            )),
         }
     }
 }
@@ -239,10 +245,11 @@ fn name(declaration: &Declaration) -> Option<String> {
     }
 }
 
-fn parked(waiting: Option<u32>) -> Finding {
+fn parked(waiting: Sight<u32>) -> Finding {
     match waiting {
-        None | Some(0) => Finding::ok("nothing"),
-        Some(count) => Finding::warn(format!(
+        Sight::Hidden => Finding::skip("this user may not look; an API's may"),
+        Sight::Absent | Sight::There(0) => Finding::ok("nothing"),
+        Sight::There(count) => Finding::warn(format!(
             "{count} parked, which nobody could read or route; `buzzer parked` shows, replays and drops them"
         )),
     }
@@ -303,6 +310,7 @@ mod tests {
         let state = |whole, unclear, absent: &[&str], different: &[&str]| State {
             whole,
             unclear,
+            hidden: 0,
             absent: absent.iter().map(|name| (*name).into()).collect(),
             different: different.iter().map(|name| (*name).into()).collect(),
         };
@@ -316,5 +324,6 @@ mod tests {
         ] {
             assert_eq!(state.judge(role).verdict, verdict, "{state:?}");
         }
+        assert_eq!(State { hidden: 8, ..State::default() }.judge(Role::Worker).verdict, Verdict::Skip);
     }
 }

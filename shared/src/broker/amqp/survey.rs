@@ -57,6 +57,8 @@ pub enum Found {
     Different(String),
     /// It exists; whether as expected, this user may not ask.
     Unclear,
+    /// Whether it exists, this user may not ask.
+    Hidden,
 }
 
 /// The version of the RabbitMQ at `url`, which it tells before anybody has logged in.
@@ -94,6 +96,35 @@ fn told(greeting: &[u8]) -> Option<String> {
     match properties.inner().get("version")? {
         AMQPValue::LongString(version) => Some(String::from_utf8_lossy(version.as_bytes()).into_owned()),
         _ => None,
+    }
+}
+
+/// What a look at a name has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sight<T> {
+    There(T),
+    Absent,
+    /// This user may not look: from RabbitMQ 4.3 on that takes a permission.
+    Hidden,
+}
+
+impl<T> Sight<T> {
+    pub fn map<U>(self, of: impl FnOnce(T) -> U) -> Sight<U> {
+        match self {
+            Self::There(there) => Sight::There(of(there)),
+            Self::Absent => Sight::Absent,
+            Self::Hidden => Sight::Hidden,
+        }
+    }
+}
+
+/// What an answer means; `None` where there was none.
+fn sight<T>(answer: Result<T, Failed>) -> Option<Sight<T>> {
+    match answer {
+        Ok(there) => Some(Sight::There(there)),
+        Err(Failed::Refused(reason)) if reason.starts_with("ACCESS_REFUSED") => Some(Sight::Hidden),
+        Err(Failed::Refused(_)) => Some(Sight::Absent),
+        Err(Failed::Silent) => None,
     }
 }
 
@@ -146,8 +177,10 @@ impl Survey {
     /// # Errors
     /// When RabbitMQ does not answer.
     pub async fn look(&self, declaration: &Declaration) -> Result<Found, Unseen> {
-        if !self.exists(declaration).await? {
-            return Ok(Found::Absent);
+        match self.sight(declaration).await? {
+            Sight::There(()) => {}
+            Sight::Absent => return Ok(Found::Absent),
+            Sight::Hidden => return Ok(Found::Hidden),
         }
         // To declare again what is there as it is changes nothing.
         let channel = self.channel().await?;
@@ -160,27 +193,24 @@ impl Survey {
         })
     }
 
-    /// How many messages wait in a queue; `None` where there is no such queue.
+    /// How many messages wait in a queue.
     ///
     /// # Errors
     /// When RabbitMQ does not answer.
-    pub async fn waiting(&self, queue: &str) -> Result<Option<u32>, Unseen> {
+    pub async fn waiting(&self, queue: &str) -> Result<Sight<u32>, Unseen> {
         let channel = self.channel().await?;
         let name = short("the queue", queue).map_err(|error| Unseen::Refused(error.to_string()))?;
         let passive = QueueDeclareOptions::default().passive();
         let answer = within(channel.queue_declare(name, passive, FieldTable::default())).await;
         close(channel).await;
-        match answer {
-            Ok(queue) => Ok(Some(queue.message_count())),
-            Err(Failed::Silent) => Err(Unseen::Away(format!("queue {queue}: {}", Failed::Silent))),
-            Err(Failed::Refused(_)) => Ok(None),
-        }
+        sight(answer.map(|queue| queue.message_count()))
+            .ok_or_else(|| Unseen::Away(format!("queue {queue}: {}", Failed::Silent)))
     }
 
-    async fn exists(&self, declaration: &Declaration) -> Result<bool, Unseen> {
+    async fn sight(&self, declaration: &Declaration) -> Result<Sight<()>, Unseen> {
         let exchange = match declaration {
-            Declaration::Queue(queue) => return Ok(self.waiting(&queue.name).await?.is_some()),
-            Declaration::Binding { .. } => return Ok(true),
+            Declaration::Queue(queue) => return Ok(self.waiting(&queue.name).await?.map(|_| ())),
+            Declaration::Binding { .. } => return Ok(Sight::There(())),
             Declaration::Exchange { name, .. } => name,
         };
         let channel = self.channel().await?;
@@ -189,11 +219,7 @@ impl Survey {
         let looking = channel.exchange_declare(name, ExchangeKind::Direct, passive, FieldTable::default());
         let answer = within(looking).await;
         close(channel).await;
-        match answer {
-            Ok(()) => Ok(true),
-            Err(Failed::Silent) => Err(Unseen::Away(format!("exchange {exchange}: {}", Failed::Silent))),
-            Err(Failed::Refused(_)) => Ok(false),
-        }
+        sight(answer).ok_or_else(|| Unseen::Away(format!("exchange {exchange}: {}", Failed::Silent)))
     }
 
     async fn channel(&self) -> Result<Channel, Unseen> {
