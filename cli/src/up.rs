@@ -6,12 +6,13 @@ use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::config::{BrokerAddress, LogConfig, prefix};
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::from_file::FromFile;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use buzzer_shared::time::{Clock, Span, SystemClock};
 use buzzer_shared::topology::Topology;
-use buzzer_worker::{AllowList, StockConfig, WorkerConfig, stock_worker};
+use buzzer_worker::{StockConfig, WorkerConfig, stock_worker};
 use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 

@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use buzzer_shared::config::{BrokerConfig, ByteSize, LogConfig, listen};
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::time::Span;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-
-use crate::egress::AllowList;
 
 /// How a worker works.
 #[derive(Debug, Clone, Args)]
