@@ -45,5 +45,6 @@ pub mod sweep;
 pub mod tally;
 pub mod wake;
 
+pub mod delivery;
 pub mod lifecycle;
 pub mod store;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::error::Failure;
 use super::hints::Hints;
+use super::hooks::Hooks;
 use super::names::Names;
 use super::pools::Pools;
 use super::row::{self, Parameters};
@@ -25,6 +26,7 @@ pub(super) struct House {
     pub(super) pools: Pools,
     pub(super) names: Names,
     pub(super) hints: Hints,
+    pub(super) hooks: Hooks,
 }
 
 impl House {
@@ -36,7 +38,7 @@ impl House {
         if writes.is_empty() {
             return Ok(transaction.commit().await?);
         }
-        let (mark, news) = try_join(Mark::leave(&transaction), writes.write(&transaction)).await?;
+        let (mark, news) = try_join(Mark::leave(&transaction), writes.write(&transaction, &self.hooks)).await?;
         match transaction.commit().await {
             Err(error) if error.code().is_none() => self.learn_fate(&mark, error.into()).await?,
             committed => committed?,
