@@ -33,9 +33,14 @@ pub struct Wants {
 
 impl Wants {
     pub fn want(&self, job: &Job, r#type: LogType) -> bool {
+        self.want_of(&job.kind, &job.tags, r#type)
+    }
+
+    /// The same for an event of a job of this kind, with these tags.
+    pub fn want_of(&self, kind: &Kind, tags: &BTreeMap<String, String>, r#type: LogType) -> bool {
         self.events.contain(r#type)
-            && (self.kinds.is_empty() || self.kinds.contains(&job.kind))
-            && self.tags.iter().all(|(name, value)| job.tags.get(name) == Some(value))
+            && (self.kinds.is_empty() || self.kinds.contains(kind))
+            && self.tags.iter().all(|(name, value)| tags.get(name) == Some(value))
     }
 }
 
