@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
+use buzzer_shared::time::{Clock, SystemClock, Time};
 use futures_util::stream;
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -18,6 +19,9 @@ use standardwebhooks::Webhook;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::wait::eventually;
+
+/// Receivers take nothing that was signed more seconds ago.
+const TOLERANCE: i64 = 300;
 
 /// A server that takes webhooks. Ends with the test's runtime.
 #[derive(Debug, Clone)]
@@ -53,6 +57,7 @@ pub enum Manner {
 #[derive(Debug, Clone)]
 pub struct Heard {
     pub at: Instant,
+    received: Time,
     pub path: String,
     pub headers: HeaderMap,
     pub body: Bytes,
@@ -75,9 +80,17 @@ impl Heard {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
-    /// Whether the specification's own library takes it for genuine.
-    pub fn is_signed_with(&self, secret: &str) -> bool {
+    /// Whether the specification's own library takes it for genuine now.
+    pub fn verifies_with(&self, secret: &str) -> bool {
         Webhook::new(secret).expect("a secret").verify(&self.body, &self.headers).is_ok()
+    }
+
+    /// Whether one of its signatures is made with this secret, and it was fresh when it came.
+    pub fn is_signed_with(&self, secret: &str) -> bool {
+        let timestamp: i64 = self.header("webhook-timestamp").parse().expect("a number");
+        let signed = Webhook::new(secret).expect("a secret").sign(self.id(), timestamp, &self.body).expect("a text");
+        let age = self.received.as_millis() / 1000 - timestamp;
+        age.abs() < TOLERANCE && self.header("webhook-signature").split(' ').any(|own| own == signed)
     }
 }
 
@@ -133,7 +146,7 @@ async fn take(State(memory): State<Arc<Memory>>, request: Request) -> Response {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let manner = lock(&memory.manners).get(&path).cloned().unwrap_or(Manner::Status(200));
-    lock(&memory.heard).push(Heard { at, path, headers, body });
+    lock(&memory.heard).push(Heard { at, received: SystemClock.now(), path, headers, body });
     let status = |status| StatusCode::from_u16(status).expect("a status");
     match manner {
         Manner::Status(code) => status(code).into_response(),

@@ -8,7 +8,7 @@ use crate::runtime::Worker;
 /// The stock worker, which may be given more handlers.
 pub fn stock_worker(config: &StockConfig) -> WorkerBuilder {
     let http_request = HttpRequest::new(config.egress_allow.clone(), config.worker.max_body.0);
-    let webhook_deliver = WebhookDeliver::new(config.egress_allow.clone());
+    let webhook_deliver = WebhookDeliver::new(&config.egress_allow);
     let worker = Worker::builder().config(config.worker.clone());
     let worker = worker.register(Echo).register(http_request).register(webhook_deliver);
     if config.demo { worker.register(Sleep).register(Progress).register(Flaky).register(Fail) } else { worker }

@@ -1,7 +1,7 @@
 //! What becomes of the events that webhooks are told. Pure: no clock, no IO; time and chance come in as arguments.
 //!
 //! An event that a [`Webhook`] wants becomes a [`Delivery`], a row beside its entry in the log. Each attempt at it is a
-//! job of the internal tenant, made when it is its [`turn`](turns()); what came of the attempt is [`settle`]d.
+//! job of the internal tenant, made when it has its [`turn`](turns()); what comes of it, the [`Rules`] say.
 
 mod attempt;
 mod health;
@@ -19,7 +19,7 @@ pub use host::host;
 pub use run::run;
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SECRETS_MAX, Secrets};
-pub use settle::{Rules, Settled, settle};
+pub use settle::{Endpoint, Rules, Settled};
 pub use turns::{Load, ROOM, Ripe, Turn, turns};
 pub use webhook::{Edit, Wants, Webhook};
 

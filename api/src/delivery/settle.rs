@@ -25,43 +25,56 @@ pub struct Settled {
     pub health: Health,
 }
 
-/// Decides what comes of an attempt. `chance` is uniform in 0..1. Only an endpoint that somebody registered is disabled: the
-/// hosts that jobs name stand for many URLs.
-pub fn settle(
-    mut delivery: Delivery,
-    health: Health,
-    attempt: Attempt,
-    registered: bool,
-    rules: &Rules,
-    chance: f64,
-    now: Time,
-) -> Settled {
-    let (delivered, retry_after) = (is_delivered(&attempt.answer), retry_after(&attempt.answer));
-    let gone = matches!(attempt.answer, Answer::Response { status: GONE, .. });
-    delivery.attempts.push(attempt);
-    if delivery.attempts.len() > KEPT {
-        delivery.attempts.drain(..delivery.attempts.len() - KEPT);
-    }
-    if delivered {
-        delivery.state = State::Delivered { at: now };
-        return Settled { delivery, health: health.after_success() };
-    }
-    delivery.failed = delivery.failed.saturating_add(1);
-    delivery.state = match rules.schedule.wait(delivery.failed, retry_after, chance) {
-        Some(wait) if !gone => State::Waiting { due: now + wait },
-        _ => State::Failed { at: now },
-    };
-    let mut health = health.after_failure(retry_after, now);
-    if registered && health.disabled.is_none() {
-        let failed_for = health.failing_since.map_or(Duration::ZERO, |since| now.since(since));
-        let why = match () {
-            () if gone => Some(Why::Gone),
-            () if failed_for >= rules.patience => Some(Why::Failing),
-            () => None,
+/// Whom a delivery goes to, as far as that matters for what comes of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    pub health: Health,
+    /// Only one that somebody registered is ever disabled: the hosts that jobs name stand for many URLs.
+    pub registered: bool,
+}
+
+impl Rules {
+    /// Decides what comes of an attempt. `chance` is uniform in 0..1.
+    pub fn settle(&self, delivery: Delivery, to: Endpoint, attempt: Attempt, chance: f64, now: Time) -> Settled {
+        let answer = attempt.answer.clone();
+        let mut delivery = remember(delivery, attempt);
+        if is_delivered(&answer) {
+            delivery.state = State::Delivered { at: now };
+            return Settled { delivery, health: to.health.after_success() };
+        }
+        let (gone, retry_after) = (is_gone(&answer), retry_after(&answer));
+        delivery.failed = delivery.failed.saturating_add(1);
+        delivery.state = match self.schedule.wait(delivery.failed, retry_after, chance) {
+            Some(wait) if !gone => State::Waiting { due: now + wait },
+            _ => State::Failed { at: now },
         };
-        health.disabled = why.map(|why| Disabled { at: now, why });
+        let mut health = to.health.after_failure(retry_after, now);
+        if to.registered && health.disabled.is_none() {
+            health.disabled = self.verdict(health, gone, now).map(|why| Disabled { at: now, why });
+        }
+        Settled { delivery, health }
     }
-    Settled { delivery, health }
+
+    /// Whether an endpoint that has just failed is told anything more.
+    fn verdict(&self, health: Health, gone: bool, now: Time) -> Option<Why> {
+        let failed_for = health.failing_since.map_or(Duration::ZERO, |since| now.since(since));
+        match () {
+            () if gone => Some(Why::Gone),
+            () if failed_for >= self.patience => Some(Why::Failing),
+            () => None,
+        }
+    }
+}
+
+fn remember(mut delivery: Delivery, attempt: Attempt) -> Delivery {
+    delivery.attempts.push(attempt);
+    let forgotten = delivery.attempts.len().saturating_sub(KEPT);
+    delivery.attempts.drain(..forgotten);
+    delivery
+}
+
+fn is_gone(answer: &Answer) -> bool {
+    matches!(answer, Answer::Response { status: GONE, .. })
 }
 
 /// Only who is busy is believed: any other failure is no promise that it will go better then.
@@ -101,7 +114,7 @@ mod tests {
 
     fn after(delivery: Delivery, health: Health, answer: Answer, now: Time) -> Settled {
         let attempt = Attempt { at: now, duration: Span::from_millis(5), answer };
-        settle(delivery, health, attempt, true, &rules(), 0.0, now)
+        rules().settle(delivery, Endpoint { health, registered: true }, attempt, 0.0, now)
     }
 
     #[test]
@@ -173,7 +186,8 @@ mod tests {
     fn a_host_that_jobs_name_is_never_disabled() {
         let failing = Health { failing_since: Some(NOW), ..Health::default() };
         let attempt = Attempt { at: NOW, duration: Span::from_millis(5), answer: response(410, None) };
-        let settled = settle(delivery(), failing, attempt, false, &rules(), 0.0, NOW + 9 * DAY);
+        let host = Endpoint { health: failing, registered: false };
+        let settled = rules().settle(delivery(), host, attempt, 0.0, NOW + 9 * DAY);
         assert_eq!((settled.health.disabled, settled.delivery.state), (None, State::Failed { at: NOW + 9 * DAY }));
     }
 
@@ -194,7 +208,8 @@ mod tests {
         for at in 0..60 {
             let attempt =
                 Attempt { at: Time::from_millis(at), duration: Span::from_millis(1), answer: response(500, None) };
-            settled = settle(settled.delivery, settled.health, attempt, true, &rules(), 0.0, NOW);
+            let to = Endpoint { health: settled.health, registered: true };
+            settled = rules().settle(settled.delivery, to, attempt, 0.0, NOW);
         }
         let kept: Vec<_> = settled.delivery.attempts.iter().map(|attempt| attempt.at.as_millis()).collect();
         assert_eq!(kept, (10..60).collect::<Vec<_>>());

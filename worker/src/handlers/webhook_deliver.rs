@@ -37,7 +37,8 @@ pub(crate) struct WebhookDeliver {
 }
 
 impl WebhookDeliver {
-    pub(crate) fn new(allow: AllowList) -> Self {
+    /// Posts to what is public or in `allow`.
+    pub(crate) fn new(allow: &AllowList) -> Self {
         let reaching = |url: &str| {
             let url = url.parse().expect("a URL");
             Egress::reaching(Reach::of_webhook(&url, allow.clone()))

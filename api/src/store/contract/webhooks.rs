@@ -143,7 +143,7 @@ pub async fn a_webhook_is_kept_changed_and_deleted(store: Arc<dyn Store>) {
     let first = store.webhooks(&tenant, Page { after: None, limit: 1 }).await.unwrap();
     assert_eq!(first[0].1, whole, "the oldest first");
     let rest = store.webhooks(&tenant, Page { after: Some(first[0].0), limit: 5 }).await.unwrap();
-    assert_eq!(rest.into_iter().map(|(_, webhook)| webhook).collect::<Vec<_>>(), [plain.clone()]);
+    assert!(rest.iter().map(|(_, webhook)| webhook).eq([&plain]));
 
     let edit = Edit { description: Some(None), enabled: Some(false), ..Edit::default() };
     let edited = store.edit_webhook(&tenant, whole.id, &edit, after(1)).await.unwrap().unwrap();
@@ -173,7 +173,7 @@ pub async fn p9_tenants_cannot_see_each_others_webhooks(store: Arc<dyn Store>) {
     let (id, delivery) = begun(&*store).await;
     let (shop, to) = (shop(), Addressee::Webhook(id));
     keep(&*store, Job { tenant: shop.clone(), ..draft("echo") }).await;
-    assert_eq!(deliveries(&*store, to).await, [delivery.clone()], "only of its own jobs");
+    assert_eq!(only(&*store, id).await, delivery, "only of its own jobs");
     let rotation = Rotation { secret: secret(2), until: after(9) };
     assert_eq!(store.webhook(&shop, id).await.unwrap(), None);
     assert_eq!(store.webhooks(&shop, ALL).await.unwrap(), []);

@@ -12,7 +12,9 @@ use super::names::Names;
 use super::row::{self, Parameters, bytes, count, from_json, json, time};
 use super::writes::Writes;
 use super::{submit, webhooks};
-use crate::delivery::{self, Delivery, Health, Load, Ripe, Rules, Settled, State, Told, Turn, Webhook, settle, turns};
+use crate::delivery::{
+    self, Delivery, Endpoint, Health, Load, Ripe, Rules, Settled, State, Told, Turn, Webhook, turns,
+};
 use crate::lifecycle::{Job, LogType};
 use crate::store::stored::{DELIVERY_COLUMNS, delivery_columns};
 use crate::store::{Addressee, Choice, End, Ended, Letter, Page, Settlement, Submission, code};
@@ -160,10 +162,7 @@ pub(super) async fn replay(
     id: DeliveryId,
     now: Time,
 ) -> Result<Option<Delivery>, Failure> {
-    let of = match addressee(client, names, tenant, to).await? {
-        Some(to) => to,
-        None => return Ok(None),
-    };
+    let Some(of) = addressee(client, names, tenant, to).await? else { return Ok(None) };
     let condition = match of {
         Rows::Of(_) => "webhook = $2 AND url IS NULL",
         Rows::NamedBy(_) => "tenant = $2 AND url IS NOT NULL",
@@ -333,9 +332,8 @@ pub(super) async fn settle_all(
     for Settlement { id, run, attempt, chance } in attempts {
         let Some(one) = under_way.remove(id.as_uuid()).filter(|one| one.run() == Some(*run)) else { continue };
         let before = health.get(&one.webhook).copied().unwrap_or_default();
-        let registered = one.registered.is_some();
-        let Settled { delivery, health: after } =
-            settle(one.delivery, before, attempt.clone(), registered, rules, *chance, now);
+        let to = Endpoint { health: before, registered: one.registered.is_some() };
+        let Settled { delivery, health: after } = rules.settle(one.delivery, to, attempt.clone(), *chance, now);
         settled.push((one.n, delivery));
         health.insert(one.webhook, after);
         if let Some(id) = one.registered.filter(|_| after.disabled != before.disabled) {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::row::{self, from_json, json, time};
 use super::session::Session;
 use super::webhooks;
-use crate::delivery::{self, Delivery, Load, Ripe, Rules, Settled, State, Told, Turn, Webhook, settle, turns};
+use crate::delivery::{self, Delivery, Endpoint, Load, Ripe, Rules, Settled, State, Told, Turn, Webhook, turns};
 use crate::lifecycle::{Entry, Job};
 use crate::store::stored::{DELIVERY_COLUMNS, Stored, delivery_columns, wanting};
 use crate::store::{Addressee, Choice, End, Ended, Letter, Page, Settlement, StoreError, code};
@@ -290,9 +290,8 @@ pub(super) fn settle_all(
     for Settlement { id, run, attempt, chance } in attempts {
         let Some(under_way) = under_way(session, *id, *run)? else { continue };
         let UnderWay { n, delivery, tenant, webhook, registered, health } = under_way;
-        let before = health.disabled;
-        let Settled { delivery, health } =
-            settle(delivery, health, attempt.clone(), registered.is_some(), rules, *chance, now);
+        let (before, to) = (health.disabled, Endpoint { health, registered: registered.is_some() });
+        let Settled { delivery, health } = rules.settle(delivery, to, attempt.clone(), *chance, now);
         write(session, n, &delivery)?;
         webhooks::write_health(session, webhook, health)?;
         if let Some(id) = registered.filter(|_| health.disabled != before) {
