@@ -17,16 +17,19 @@ use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::auth::Gate;
+use crate::bell::Bell;
 use crate::bounds::Bounds;
 use crate::cancel::{CancelBroadcast, Cancels};
 use crate::catalog::Catalog;
 use crate::config::{ApiConfig, AuthMode, StoreAddress};
+use crate::deliver::Deliverer;
 use crate::dispatch::{Claimer, Outbox, Publisher};
 use crate::feeds::Feeds;
 use crate::forget::Forgetter;
 use crate::hearing::Hearing;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
+use crate::letters::Letters;
 use crate::parking::Parking;
 use crate::problem::ApiError;
 use crate::pulse::Pulses;
@@ -41,7 +44,7 @@ use crate::store::{Keyring, Outgoing, Store, StoreError};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve};
+use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, webhooks};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -219,6 +222,7 @@ impl Engine {
             lanes: lanes.clone(),
             wake: wake.clone(),
             cancels,
+            bell: Bell::default(),
             tally: Tally::default(),
             clock: Arc::clone(&clock),
         };
@@ -239,6 +243,7 @@ impl Engine {
             shutdown: shutdown.clone(),
             max_body: config.max_body.0,
             retention: config.keep.clone(),
+            egress_allow: config.webhooks.egress_allow.clone(),
             claim_lease: config.leases.claim_lease.as_duration(),
         };
         handles.catalog.refresh(&*store, clock.now()).await?;
@@ -338,6 +343,15 @@ impl Loops {
             broker: Arc::clone(&broker),
             topology: topology.clone(),
             journal: journal.clone(),
+            letters: Letters { store: Arc::clone(&store), clock: Arc::clone(&clock) },
+            clock: Arc::clone(&clock),
+        };
+        let deliverer = Deliverer {
+            store: Arc::clone(&store),
+            lanes: journal.lanes.clone(),
+            catalog: catalog.clone(),
+            bell: journal.bell.clone(),
+            rules: self.config.webhooks.rules(),
             clock: Arc::clone(&clock),
         };
         let replies = Replies {
@@ -389,6 +403,7 @@ impl Loops {
         tasks.spawn(feeds.run(shutdown.clone()));
         tasks.spawn(bounds.run(store, shutdown.clone()));
         tasks.spawn(sweeper.run(shutdown.clone()));
+        tasks.spawn(deliverer.run(shutdown.clone()));
         tasks.spawn(forgetter.run(shutdown.clone()));
         tasks
     }
@@ -396,8 +411,8 @@ impl Loops {
 
 /// Every endpoint.
 pub fn router(state: AppState) -> Router {
-    let api =
-        jobs::router().merge(events::router()).merge(kinds::router()).merge(parked::router()).merge(ops::router());
+    let own = jobs::router().merge(events::router()).merge(webhooks::router());
+    let api = own.merge(kinds::router()).merge(parked::router()).merge(ops::router());
     openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))
         .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::time::Time;
+use buzzer_shared::webhook;
 use jsonschema::Validator;
 
 use crate::problem::Violation;
@@ -61,7 +62,9 @@ impl Catalog {
             };
             (name, entry)
         };
-        let kinds = kinds.into_iter().map(entry).collect();
+        // Nobody submits Buzzer's own.
+        let own = |known: &KnownKind| known.spec.name.as_str() == webhook::KIND;
+        let kinds = kinds.into_iter().filter(|known| !own(known)).map(entry).collect();
         let lost = workers.iter().filter(|worker| LOST.contains(&now.since(worker.seen_at)));
         let bereft = lost.flat_map(|worker| worker.kinds.keys().cloned()).collect();
         let workers = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();

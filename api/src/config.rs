@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use buzzer_shared::config::{ByteSize, listen};
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::from_file::FromFile;
 use buzzer_shared::time::{InvalidTime, Span};
 use clap::{Args, ValueEnum};
 
 use crate::bounds::Limits;
+use crate::delivery::{Rules, Schedule};
 use crate::retention::Retention;
 use crate::senders::{Senders, WorkerUsers};
 use crate::store::postgres::PostgresUrl;
@@ -49,6 +51,9 @@ pub struct ApiConfig {
     /// descriptor.
     #[arg(long, env = "BUZZER_MAX_STREAMS", default_value = "10000", value_parser = streams)]
     pub max_streams: usize,
+
+    #[command(flatten)]
+    pub webhooks: WebhookConfig,
 
     /// The RabbitMQ users that workers log in as, with commas between them. What anybody else sends is not believed:
     /// parked, or dropped. Unless given, everybody who may write to the exchanges is.
@@ -109,6 +114,40 @@ impl StoreConfig {
 impl From<StoreAddress> for StoreConfig {
     fn from(store: StoreAddress) -> Self {
         Self { store, store_file: None }
+    }
+}
+
+/// What webhooks may be, and how patient Buzzer is with them.
+#[derive(Debug, Clone, Args)]
+pub struct WebhookConfig {
+    /// Private networks that webhooks may be in although they are not public, and that may be reached without TLS: CIDRs with
+    /// commas between them, like `10.0.0.0/8,fd12:3456::/32`. None unless given. Here it says what may be registered; the
+    /// workers' own setting of this name says what they call.
+    #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
+    pub egress_allow: AllowList,
+
+    /// How long after each failure a delivery is tried again; after as many failures, and one more, it is given up.
+    #[arg(long, env = "BUZZER_WEBHOOK_SCHEDULE", value_name = "WAITS", default_value_t)]
+    pub webhook_schedule: Schedule,
+
+    /// A webhook of which every attempt has failed for so long is disabled.
+    #[arg(long, env = "BUZZER_WEBHOOK_PATIENCE", default_value = "5d")]
+    pub webhook_patience: Span,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self {
+            egress_allow: AllowList::default(),
+            webhook_schedule: Schedule::default(),
+            webhook_patience: Span::from_secs(5 * 86_400),
+        }
+    }
+}
+
+impl WebhookConfig {
+    pub fn rules(&self) -> Rules {
+        Rules { schedule: self.webhook_schedule.clone(), patience: self.webhook_patience.as_duration() }
     }
 }
 
@@ -220,6 +259,22 @@ mod tests {
         std::fs::write(file.path(), "mysql://me:s3cret@db").unwrap();
         let error = Settings::try_parse_from(["api", "--store-file", name]).unwrap_err().to_string();
         assert!(error.contains(name) && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn webhooks_are_treated_the_same_without_a_command_line() {
+        #[derive(Debug, Parser)]
+        struct Settings {
+            #[command(flatten)]
+            webhooks: WebhookConfig,
+        }
+
+        let parsed = Settings::try_parse_from(["api"]).unwrap();
+        assert_eq!(format!("{:?}", parsed.webhooks), format!("{:?}", WebhookConfig::default()));
+        let line = "api --egress-allow 10.0.0.0/8 --webhook-schedule 1s,2m --webhook-patience 1h";
+        let parsed = Settings::try_parse_from(line.split(' ')).unwrap().webhooks;
+        assert_eq!((parsed.rules().schedule.to_string(), parsed.rules().patience.as_secs()), ("1s,2m".into(), 3600));
+        assert!(Settings::try_parse_from(["api", "--webhook-schedule", "soon"]).is_err());
     }
 
     #[test]

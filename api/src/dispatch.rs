@@ -15,11 +15,13 @@ use buzzer_shared::problem;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::mpsc;
 
 use crate::journal::Journal;
+use crate::letters::Letters;
 use crate::lifecycle::{Event, Job};
 use crate::store::{Happening, Outgoing, StoreError};
 use crate::streak::Streak;
@@ -28,6 +30,8 @@ use crate::streak::Streak;
 const CLAIM_MAX: usize = 500;
 /// So many requests may wait for the publishing half. What is under way at a time is bounded by the windows.
 const OUTBOX: usize = 4096;
+/// What is posted to a webhook is signed when it goes out, and receivers take no signature that is older than five minutes.
+const SIGNED_FRESH: Duration = Duration::from_secs(120);
 /// How often the store is asked for jobs that other replicas, or an earlier process, have left waiting.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
@@ -105,6 +109,8 @@ pub struct Publisher {
     pub broker: Arc<dyn Broker>,
     pub topology: Topology,
     pub journal: Journal,
+    /// What goes out for a job of the internal tenant is written when it does.
+    pub letters: Letters,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -140,22 +146,33 @@ impl Publisher {
     }
 
     async fn publish(&self, Outgoing { job, input }: Outgoing) -> Option<Failure> {
+        let (run, kind) = (RunId { job: job.id, dispatch: job.dispatch }, job.kind.clone());
+        let failure = |reason| Some(Failure { run, kind: kind.clone(), reason });
+        let input = match self.written(&job, input).await {
+            Ok(Some(input)) => input,
+            Ok(None) => return failure(Unsent::Needless),
+            Err(error) => return failure(Unsent::Unwritten(error)),
+        };
         let request = request(&job, input, self.clock.now());
-        let (run, kind) = (request.run, request.kind.clone());
-        let error = self.broker.publish(self.topology.request(&kind), request.to_message()).await.err()?;
-        Some(Failure { run, kind, error })
+        let published = self.broker.publish(self.topology.request(&kind), request.to_message()).await;
+        failure(Unsent::Publish(published.err()?))
+    }
+
+    async fn written(&self, job: &Job, input: Bytes) -> Result<Option<Bytes>, StoreError> {
+        if job.tenant.is_internal() { self.letters.write(job, &input).await } else { Ok(Some(input)) }
     }
 
     async fn take_back(&self, failures: Vec<Failure>) {
         let mut happenings = Vec::new();
-        for Failure { run, kind, error } in failures {
-            tracing::debug!(job.id = %run.job, dispatch = run.dispatch, %error, "a request was not handed over");
+        for Failure { run, kind, reason } in failures {
+            tracing::debug!(job.id = %run.job, dispatch = run.dispatch, %reason, "a request was not handed over");
+            let event = event(&reason, run);
             // Otherwise the job would go out again at once, and come back again at once. The broker's own line makes
             // a queue again that is gone.
-            if matches!(error, PublishError::Returned(_) | PublishError::Refused | PublishError::Away) {
+            if matches!(event, Some(Event::Unsent { .. })) {
                 self.journal.lanes.rest(&kind);
             }
-            happenings.extend(event(&error, run).map(|event| Happening { job: run.job, event }));
+            happenings.extend(event.map(|event| Happening { job: run.job, event }));
         }
         if happenings.is_empty() {
             return;
@@ -172,36 +189,52 @@ impl Publisher {
 struct Failure {
     run: RunId,
     kind: Kind,
-    error: PublishError,
+    reason: Unsent,
+}
+
+/// Why a request was not handed over.
+#[derive(Debug, thiserror::Error)]
+enum Unsent {
+    #[error(transparent)]
+    Publish(PublishError),
+    #[error("there is nothing to post any more: the webhook, or what it was to be told of, was deleted")]
+    Needless,
+    #[error(transparent)]
+    Unwritten(StoreError),
 }
 
 /// What a failed publish means for the job. Nothing when the broker may have it: then its lease decides.
-fn event(error: &PublishError, run: RunId) -> Option<Event> {
+fn event(reason: &Unsent, run: RunId) -> Option<Event> {
     let dispatch = run.dispatch;
-    match error {
-        PublishError::TooLarge { size, limit } => {
+    match reason {
+        Unsent::Publish(PublishError::TooLarge { size, limit }) => {
             let reason = format!("The input has {size} bytes; the broker takes at most {limit}.");
             Some(Event::Unsendable { dispatch, problem: problem::job::rejected_input(reason) })
         }
-        PublishError::Away | PublishError::Returned(_) | PublishError::Refused => Some(Event::Unsent { dispatch }),
-        PublishError::Unknown => None,
+        Unsent::Publish(PublishError::Away | PublishError::Returned(_) | PublishError::Refused)
+        | Unsent::Unwritten(StoreError::Unavailable(_)) => Some(Event::Unsent { dispatch }),
+        Unsent::Needless | Unsent::Unwritten(StoreError::Corrupt(_)) => {
+            Some(Event::Unsendable { dispatch, problem: problem::job::rejected_input(reason) })
+        }
+        Unsent::Publish(PublishError::Unknown) => None,
     }
 }
 
 /// The request for a claimed job. It expires before the claim does, so that an unstarted copy is gone before a second
 /// one goes out, and no later than the job itself.
-fn request(job: &Job, input: bytes::Bytes, now: Time) -> Request {
+fn request(job: &Job, input: Bytes, now: Time) -> Request {
     let claim = job.phase.lease().map_or(Duration::ZERO, |until| until.since(now));
     // What has started once does not expire any more.
     let expires_at = job.expires_at.filter(|_| job.started_at.is_none());
     let expires_in = expires_at.map(|at| at.since(now));
+    let fresh = if job.tenant.is_internal() { SIGNED_FRESH } else { Duration::MAX };
     Request {
         run: RunId { job: job.id, dispatch: job.dispatch },
         kind: job.kind.clone(),
         attempt: job.attempt,
         priority: job.priority,
         timeout: job.timeout,
-        expiration: (claim * 2 / 3).min(expires_in.unwrap_or(Duration::MAX)),
+        expiration: (claim * 2 / 3).min(expires_in.unwrap_or(Duration::MAX)).min(fresh),
         expires_in,
         at_most_once: job.delivery == DeliveryMode::AtMostOnce,
         alone: job.suspicion.alone,

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::time::Duration;
 
 use aide::operation::OperationInput;
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use bytes::Bytes;
@@ -108,6 +109,30 @@ impl FromRequest<AppState> for JsonBody {
 }
 
 impl OperationInput for JsonBody {}
+
+/// The same, or no body at all: then it is an empty object.
+#[derive(Debug)]
+pub struct MaybeJsonBody(JsonBody);
+
+impl MaybeJsonBody {
+    /// Reads the body as [`JsonBody::read`] does.
+    pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {
+        self.0.read()
+    }
+}
+
+impl FromRequest<AppState> for MaybeJsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        if HttpBody::is_end_stream(request.body()) {
+            return Ok(Self(JsonBody(Bytes::from_static(b"{}"))));
+        }
+        JsonBody::from_request(request, state).await.map(Self)
+    }
+}
+
+impl OperationInput for MaybeJsonBody {}
 
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let found = headers.get(header::CONTENT_TYPE);

@@ -42,7 +42,14 @@ impl Forgetter {
     async fn all_of_now(&self, shutdown: &Shutdown) -> Result<(), StoreError> {
         self.store.dismiss(None, self.clock.now() - WORKERS).await?;
         while self.step().await? == STEP && !shutdown.is_requested() {}
+        while self.forget_deliveries().await? == STEP && !shutdown.is_requested() {}
         Ok(())
+    }
+
+    /// Deliveries go with their jobs; the rest of them here.
+    async fn forget_deliveries(&self) -> Result<usize, StoreError> {
+        let before = self.clock.now() - self.retention.longest().as_duration();
+        self.store.forget_deliveries(before, STEP).await
     }
 
     /// Deletes some, and tells how many.

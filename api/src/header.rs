@@ -37,6 +37,11 @@ impl HeaderDoc {
     };
     pub(crate) const LOCATION: Self =
         Self { name: "Location", description: "The job.", example: "/v1/jobs/019ab4a6-2c00-7000-8000-000000000000" };
+    pub(crate) const WEBHOOK: Self = Self {
+        name: "Location",
+        description: "The webhook.",
+        example: "/v1/webhooks/019ab4a6-2c00-7000-8000-000000000000",
+    };
     pub(crate) const RETRY_AFTER: Self =
         Self { name: "Retry-After", description: "After how many seconds to ask again.", example: "1" };
     pub(crate) const ETAG: Self =

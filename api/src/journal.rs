@@ -6,9 +6,10 @@ use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::{JobId, RunId, Tenant};
 use buzzer_shared::time::Clock;
 
+use crate::bell::Bell;
 use crate::cancel::Cancels;
 use crate::lanes::Lanes;
-use crate::lifecycle::{Event, Ignored};
+use crate::lifecycle::{Event, Ignored, Job};
 use crate::store::{Applied, Asked, Change, Happening, Store, StoreError, Wish};
 use crate::tally::Tally;
 use crate::wake::Wake;
@@ -20,6 +21,8 @@ pub struct Journal {
     pub lanes: Lanes,
     pub wake: Wake,
     pub cancels: Cancels,
+    /// Rung when a webhook may be told of a change.
+    pub bell: Bell,
     pub tally: Tally,
     pub clock: Arc<dyn Clock>,
 }
@@ -55,7 +58,7 @@ impl Journal {
             );
         }
         self.lanes.changed(&changes);
-        changes.iter().for_each(|change| self.wake.feed_grew(&change.job.tenant));
+        changes.iter().for_each(|change| self.tell_of(&change.job));
         changes.iter().filter(|change| change.job.is_to_stop()).for_each(|change| self.cancels.tell(&change.job));
         // Also where nothing changed: an earlier try may have been stored without an answer, and nobody was woken then.
         // A sign of life alone is nothing that anybody waits for.
@@ -85,7 +88,7 @@ impl Journal {
         self.lanes.changed(changes);
         for Change { job, .. } in changes {
             self.wake.changed(job.id);
-            self.wake.feed_grew(&job.tenant);
+            self.tell_of(job);
         }
     }
 
@@ -93,6 +96,12 @@ impl Journal {
     fn unsure(&self, tenant: &Tenant, id: JobId) {
         self.wake.changed(id);
         self.wake.feed_grew(tenant);
+    }
+
+    /// Tells those who wait for the feed of its tenant, and who tells webhooks, that something happened to a job.
+    pub fn tell_of(&self, job: &Job) {
+        self.wake.feed_grew(&job.tenant);
+        self.bell.happened(job);
     }
 
     fn ignored(&self, told: &Told, reason: Ignored) {

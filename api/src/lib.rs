@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod kinds;
 pub mod ops;
 pub mod parked;
+pub mod webhooks;
 
 pub mod auth;
 pub mod extract;
@@ -22,18 +23,22 @@ pub mod problem;
 mod serve;
 mod streams;
 pub mod view;
+mod webhook_url;
 
 mod descriptors;
 
+pub mod bell;
 pub mod bounds;
 pub mod cancel;
 pub mod catalog;
+pub mod deliver;
 pub mod dispatch;
 pub mod feeds;
 pub mod forget;
 pub mod hearing;
 pub mod journal;
 pub mod lanes;
+pub mod letters;
 pub mod parking;
 pub mod pulse;
 pub mod readiness;
@@ -47,5 +52,6 @@ pub mod sweep;
 pub mod tally;
 pub mod wake;
 
+pub mod delivery;
 pub mod lifecycle;
 pub mod store;

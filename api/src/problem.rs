@@ -49,6 +49,22 @@ pub enum ApiError {
     InvalidInput { kind: Kind, errors: Vec<Violation> },
     #[error("No worker has ever announced the kind {0}. {1}")]
     UnknownKind(String, KnownKinds),
+    #[error("Jobs of {0} are made by Buzzer itself, and by nobody else: it delivers webhooks by them.")]
+    ReservedKind(&'static str),
+    #[error("{0:?} is not the id of a webhook: an id is a UUID, as `POST /v1/webhooks` answered it.")]
+    BadWebhookId(String),
+    #[error("{0:?} is not the id of a delivery: an id is a UUID, as `GET /v1/webhooks/{{webhook}}/deliveries` has it.")]
+    BadDeliveryId(String),
+    #[error("There is no webhook {0}.")]
+    UnknownWebhook(String),
+    #[error("There is no delivery {0} to this webhook.")]
+    UnknownDelivery(String),
+    #[error("There are {0} webhooks, the most that a tenant may have.")]
+    TooManyWebhooks(usize),
+    #[error(
+        "The webhook is disabled: nothing is sent to it. Enable it first, with `PATCH` and `{{\"enabled\": true}}`."
+    )]
+    WebhookDisabled,
     #[error("There is no job {0}.")]
     UnknownJob(String),
     #[error("Job {0} was deleted: jobs are kept for {1} after they are done.")]
@@ -146,8 +162,8 @@ problem_types! {
         "A parameter after the `?` is unknown or has a value that cannot be read. The detail names it.";
     BAD_HEADER "bad-header" Some(StatusCode::BAD_REQUEST), "A header cannot be read",
         "A header that Buzzer uses, like `Idempotency-Key`, has a value that it cannot use. The detail names it. Nothing was stored.";
-    BAD_ID "bad-id" Some(StatusCode::BAD_REQUEST), "Not the id of a job",
-        "Ids of jobs are UUIDs. Use the `id` that the submission answered, or its `Location` header as it is.";
+    BAD_ID "bad-id" Some(StatusCode::BAD_REQUEST), "Not an id",
+        "Ids of jobs, webhooks and deliveries are UUIDs. Use the `id` as it was answered, or the `Location` header of that answer as it is.";
     BAD_CURSOR "bad-cursor" Some(StatusCode::BAD_REQUEST), "Not a cursor",
         "A cursor comes from `next` of the page before, or is the `id` of an event, and is passed on unchanged, to the same path. One that stands for something which has not happened yet is refused, too: it comes from another store. Leave it out to begin with the newest, or with the first event of a job.";
     NOT_ACCEPTABLE "not-acceptable" Some(StatusCode::NOT_ACCEPTABLE), "Not answered in this form",
@@ -170,6 +186,16 @@ problem_types! {
         "The workers announced a JSON Schema for the input of this kind, and this input does not fit it. `errors` names each place by a JSON Pointer. Nothing was stored. The schema stands at `/v1/kinds/{kind}`.";
     UNKNOWN_KIND "unknown-kind" Some(StatusCode::NOT_FOUND), "Unknown kind",
         "No worker has announced this kind so far. `known` lists the kinds there are. Start a worker that runs it, or mend the name.";
+    RESERVED_KIND "reserved-kind" Some(StatusCode::FORBIDDEN), "This kind is Buzzer's own",
+        "Jobs of this kind are made by Buzzer itself: by `webhook.deliver` it posts events to webhooks. Register one with `POST /v1/webhooks`, or name one in a submission: `webhook: {url, events}`. To call any other service, submit `http.request`. Nothing was stored.";
+    UNKNOWN_WEBHOOK "unknown-webhook" Some(StatusCode::NOT_FOUND), "Unknown webhook",
+        "There is no webhook with this id, or it is not yours, or it was deleted. `GET /v1/webhooks` lists those there are.";
+    UNKNOWN_DELIVERY "unknown-delivery" Some(StatusCode::NOT_FOUND), "Unknown delivery",
+        "There is no delivery with this id to this webhook. Deliveries are kept as long as the jobs that they tell of; `GET /v1/webhooks/{webhook}/deliveries` lists them.";
+    TOO_MANY_WEBHOOKS "too-many-webhooks" Some(StatusCode::CONFLICT), "Too many webhooks",
+        "A tenant may have so many webhooks and no more. Delete one that is not needed, or let one endpoint hand the events on. To tell somebody of a single job, name the URL in its submission: `webhook: {url, events}`.";
+    WEBHOOK_DISABLED "webhook-disabled" Some(StatusCode::CONFLICT), "The webhook is disabled",
+        "Nothing is sent to a webhook that is disabled: by its owner, because it answered `410 Gone`, or because every attempt has failed for days; `GET /v1/webhooks/{webhook}` tells which. Enable it with `PATCH` and `{\"enabled\": true}`, then try again.";
     UNKNOWN_JOB "unknown-job" Some(StatusCode::NOT_FOUND), "Unknown job",
         "There is no job with this id, or it is not yours.";
     JOB_GONE "job-gone" Some(StatusCode::GONE), "The job was deleted",
@@ -238,7 +264,7 @@ impl ApiError {
             Self::BrokenJson(_) => BROKEN_JSON,
             Self::BadQuery(_) => BAD_QUERY,
             Self::BadHeader(_) => BAD_HEADER,
-            Self::BadId(_) => BAD_ID,
+            Self::BadId(_) | Self::BadWebhookId(_) | Self::BadDeliveryId(_) => BAD_ID,
             Self::BadCursor => BAD_CURSOR,
             Self::WrongMediaType(_) => WRONG_MEDIA_TYPE,
             Self::WrongEncoding(_) => WRONG_ENCODING,
@@ -248,6 +274,11 @@ impl ApiError {
             Self::InvalidRequest(_) => INVALID_REQUEST,
             Self::InvalidInput { .. } => INVALID_INPUT,
             Self::UnknownKind(..) => UNKNOWN_KIND,
+            Self::ReservedKind(_) => RESERVED_KIND,
+            Self::UnknownWebhook(_) => UNKNOWN_WEBHOOK,
+            Self::UnknownDelivery(_) => UNKNOWN_DELIVERY,
+            Self::TooManyWebhooks(_) => TOO_MANY_WEBHOOKS,
+            Self::WebhookDisabled => WEBHOOK_DISABLED,
             Self::UnknownJob(_) => UNKNOWN_JOB,
             Self::JobGone(..) => JOB_GONE,
             Self::NoResult(_) => NO_RESULT,
@@ -283,7 +314,7 @@ impl ApiError {
                 vec![("state", json!(state))]
             }
             Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
-            Self::TooManyStreams(limit) => vec![("limit", json!(limit))],
+            Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) => vec![("limit", json!(limit))],
             Self::NotAcceptable(offered) => vec![("offered", json!(offered))],
             Self::MissingScope(scope) => vec![("scope", json!(scope.as_str()))],
             _ => Vec::new(),

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use buzzer_shared::kind::Kind;
 use buzzer_shared::time::{Span, Time};
+use buzzer_shared::webhook;
+
+/// Nobody looks at the jobs by which webhooks are delivered, once what came of them is noted: that takes a second, not an hour.
+const DELIVERIES: Duration = Duration::from_secs(60 * 60);
 
 /// A key is kept at least so long, also when its job need not be.
 const KEYS: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,7 +37,10 @@ impl Retention {
     }
 
     pub fn cutoff(&self, kind: &Kind, now: Time) -> Cutoff {
-        let keep = self.kinds.get(kind).unwrap_or(&self.usual).as_duration();
+        let keep = match kind.as_str() {
+            webhook::KIND => DELIVERIES,
+            _ => self.kinds.get(kind).unwrap_or(&self.usual).as_duration(),
+        };
         Cutoff { finished_before: now - keep, keyed_before: now - keep.max(KEYS) }
     }
 
@@ -82,6 +89,7 @@ mod tests {
         let finished_before = |kind: &str| retention.cutoff(&kind.parse().unwrap(), NOW).finished_before;
         assert_eq!(finished_before("other"), NOW - Duration::from_secs(7 * 86_400));
         assert_eq!(finished_before("demo.sleep"), NOW - Duration::from_secs(3600));
+        assert_eq!(finished_before("webhook.deliver"), NOW - DELIVERIES);
         assert_eq!(retention.longest().as_duration(), Duration::from_secs(30 * 86_400));
         assert_eq!(retention.to_string().parse(), Ok(retention));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::FromRef;
 use buzzer_shared::broker::Line;
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
 use tokio::sync::watch;
@@ -47,6 +48,8 @@ pub struct Handles {
     /// The largest body, in bytes.
     pub max_body: usize,
     pub retention: Retention,
+    /// The private networks that webhooks may be in.
+    pub egress_allow: AllowList,
     pub claim_lease: Duration,
 }
 

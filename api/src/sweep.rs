@@ -123,6 +123,7 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::bell::Bell;
     use crate::cancel::Cancels;
     use crate::lanes::Lanes;
     use crate::lifecycle::{Event, accept, step};
@@ -152,6 +153,7 @@ mod tests {
                 lanes: Lanes::new(watch::channel(Line::Up).1, Arc::clone(&clock)),
                 wake: Wake::default(),
                 cancels: Cancels::new().0,
+                bell: Bell::default(),
                 tally: Tally::default(),
                 clock: Arc::clone(&clock),
             },

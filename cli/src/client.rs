@@ -104,6 +104,14 @@ pub struct Order {
     pub delay: Option<Span>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<OrderWebhook>,
+}
+
+/// Who is told of the end of one job.
+#[derive(Debug, Serialize)]
+pub struct OrderWebhook {
+    pub url: String,
 }
 
 /// Which jobs, and which part of them. The names are those of the query.
@@ -252,7 +260,7 @@ impl ClientError {
 /// How long a question for news is held.
 const POLL: Duration = Duration::from_secs(20);
 /// The longest a request takes, beside what it is asked to wait.
-const DEADLINE: Duration = Duration::from_secs(15);
+pub const DEADLINE: Duration = Duration::from_secs(15);
 /// The server looks through a queue for it, one message after the other.
 const PARKING_DEADLINE: Duration = Duration::from_secs(60);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -375,7 +383,8 @@ impl Client {
         self.send(self.request(Method::DELETE, &["parked", id]), PARKING_DEADLINE).await
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    /// A request to a path under `/v1`.
+    pub fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
         let request = self.http.request(method, self.url(path));
         match &self.key {
             Some(key) => request.bearer_auth(key.reveal()),
@@ -392,15 +401,21 @@ impl Client {
         url
     }
 
-    async fn send<T: DeserializeOwned>(
+    /// What is answered within `deadline`.
+    ///
+    /// # Errors
+    /// When nobody answers, or the answer is no success.
+    pub async fn send<T: DeserializeOwned>(
         &self,
         request: RequestBuilder,
         deadline: Duration,
     ) -> Result<Said<T>, ClientError> {
         let request = request.timeout(deadline).build().map_err(|error| self.unreachable(&error, false))?;
         // What makes a job takes a body or a key; all else may be asked again.
-        let hands_in =
-            request.method() == Method::POST && (request.body().is_some() || request.url().path().ends_with("/retry"));
+        let path = request.url().path();
+        let hands_in = request.method() == Method::POST
+            && path.contains("/v1/jobs/")
+            && (request.body().is_some() || path.ends_with("/retry"));
         let response = self.http.execute(request).await.map_err(|error| self.unreachable(&error, hands_in))?;
         let status = response.status();
         let json = read(response).await.map_err(|error| self.unreachable(&error, hands_in))?;
@@ -491,11 +506,13 @@ mod tests {
     #[test]
     fn an_order_carries_its_input_untouched_and_nothing_that_was_not_said() {
         let input = RawValue::from_string(r#"{ "n": 1.500 }"#.into()).unwrap();
-        let order = Order { input, priority: None, delay: None, tags: BTreeMap::new() };
+        let order = Order { input, priority: None, delay: None, tags: BTreeMap::new(), webhook: None };
         assert_eq!(serde_json::to_string(&order).unwrap(), r#"{"input":{ "n": 1.500 }}"#);
         let tags = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
-        let order = Order { priority: Some(9), delay: Some(Span::from_secs(90)), tags, ..order };
-        let json = r#"{"input":{ "n": 1.500 },"priority":9,"delay":"1m 30s","tags":{"a":"b"}}"#;
+        let webhook = Some(OrderWebhook { url: "https://a".into() });
+        let order = Order { priority: Some(9), delay: Some(Span::from_secs(90)), tags, webhook, ..order };
+        let json =
+            r#"{"input":{ "n": 1.500 },"priority":9,"delay":"1m 30s","tags":{"a":"b"},"webhook":{"url":"https://a"}}"#;
         assert_eq!(serde_json::to_string(&order).unwrap(), json);
     }
 

@@ -18,6 +18,9 @@ pub enum Failure {
     /// The job ended, but not with an output, or has not ended.
     #[error("{}", ended(.0))]
     NoOutput(Box<Job>),
+    /// A webhook did not take what was sent to it.
+    #[error("it was not delivered; `buzzer webhooks deliveries` shows what becomes of it")]
+    Undelivered,
     /// The command says something that cannot be.
     #[error("{0}")]
     Usage(String),
@@ -63,7 +66,7 @@ impl Failure {
     /// 1: the job has no output. 2: the command was wrong or refused. 3: the server or the store cannot be reached.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::NoOutput(_) | Self::Missing { .. } | Self::NotSucceeded(_) => 1,
+            Self::NoOutput(_) | Self::Missing { .. } | Self::NotSucceeded(_) | Self::Undelivered => 1,
             Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken(_) => 1,
             Self::Usage(_) | Self::Output(_) | Self::Unwatched { .. } => 2,
             // The store behind it, or a proxy before it, is away.

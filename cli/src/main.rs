@@ -1,5 +1,5 @@
 //! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`watch`],
-//! [`parked`]); these talk through [`client`], know a job as [`job`] has it, and follow one by [`follow`]. [`keys`]
+//! [`parked`], [`webhooks`]); these talk through [`client`], know a job as [`job`] has it, and follow one by [`follow`]. [`keys`]
 //! works on the store itself, [`doctor`] looks whether all can run, [`mod@bench`] measures how fast, with a client of
 //! its own, [`prove`] checks what is promised, and [`up`] runs it. All end as [`failure`] says.
 
@@ -20,6 +20,7 @@ mod retry;
 mod submit;
 mod up;
 mod watch;
+mod webhooks;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ enum Command {
     Bench(Box<bench::Bench>),
     #[command(hide = true)]
     TwoHops(bench::TwoHops),
+    Webhooks(webhooks::Webhooks),
     Parked(parked::Parked),
     Doctor(Box<doctor::Doctor>),
     Prove(Box<prove::Prove>),
@@ -90,6 +92,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Watch(watch) => watch.run(&client()?).await,
         Command::Bench(bench) => bench.run(server).await,
         Command::TwoHops(two_hops) => two_hops.run().await,
+        Command::Webhooks(webhooks) => webhooks.run(&client()?).await,
         Command::Parked(parked) => parked.run(&client()?).await,
         Command::Doctor(doctor) => doctor.run().await,
         Command::Prove(prove) => prove.run().await,

@@ -7,7 +7,7 @@ use buzzer_shared::time::Span;
 use clap::Args;
 use serde_json::value::RawValue;
 
-use crate::client::{Client, Order, Said};
+use crate::client::{Client, Order, OrderWebhook, Said};
 use crate::failure::Failure;
 use crate::job::Job;
 use crate::{follow, output};
@@ -52,6 +52,10 @@ pub struct Submit {
     #[arg(long, short, value_name = "NAME=VALUE")]
     tag: Vec<Tag>,
 
+    /// Post the end of the job there, signed with the secret that `buzzer webhooks secret` prints.
+    #[arg(long, value_name = "URL")]
+    webhook: Option<String>,
+
     /// Print the whole job as JSON.
     #[arg(long)]
     json: bool,
@@ -59,9 +63,10 @@ pub struct Submit {
 
 impl Submit {
     pub async fn run(self, client: &Client) -> Result<(), Failure> {
-        let Self { kind, input, wait, priority, delay, idempotency_key, tag, json } = self;
+        let Self { kind, input, wait, priority, delay, idempotency_key, tag, webhook, json } = self;
         let tags: BTreeMap<_, _> = tag.into_iter().map(|Tag { name, value }| (name, value)).collect();
-        let order = Order { input: input.read()?, priority, delay, tags };
+        let webhook = webhook.map(|url| OrderWebhook { url });
+        let order = Order { input: input.read()?, priority, delay, tags, webhook };
         let job = client.submit(&kind, &order, idempotency_key.as_deref()).await?;
         if wait {
             let job = follow::until_done(client, job).await?;

@@ -11,15 +11,19 @@ use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use buzzer_shared::time::{Clock, Span, SystemClock};
 use buzzer_shared::topology::Topology;
-use buzzer_worker::{AllowList, StockConfig, WorkerConfig, stock_worker};
+use buzzer_worker::{StockConfig, WorkerConfig, stock_worker};
 use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
+
+const EGRESS_ALLOW: &str = "Private networks that jobs and webhooks may call although they are not public, webhooks also \
+    without TLS: CIDRs with commas between them, like `10.0.0.0/8,fd12:3456::/32`. None unless given";
 
 /// The API and a worker in this one process: nothing to install, to try Buzzer out or for a small site.
 ///
 /// Everybody is let in (`--auth off`), which is why it listens on a loopback address unless told otherwise.
 #[derive(Debug, Args)]
 #[command(mut_arg("auth", |auth| auth.default_value("off")))]
+#[command(mut_arg("egress_allow", |allow| allow.help(EGRESS_ALLOW).long_help(EGRESS_ALLOW)))]
 pub struct Up {
     #[command(flatten)]
     api: ApiConfig,
@@ -47,11 +51,6 @@ pub struct Up {
     /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail.
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
     demo: bool,
-
-    /// Private networks that jobs may call although they are not public: CIDRs with commas between them, like
-    /// `10.0.0.0/8,fd12:3456::/32`. None unless given.
-    #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
-    egress_allow: AllowList,
 
     #[command(flatten)]
     log: LogConfig,
@@ -97,6 +96,6 @@ impl Up {
         let usual = WorkerConfig::default().beat;
         let beat = usual.min(Span::from(leases.run_lease.as_duration() / 6));
         let worker = WorkerConfig { slots: self.slots, drain, max_body, cancel_grace: self.cancel_grace, beat };
-        StockConfig { worker, demo: self.demo, egress_allow: self.egress_allow.clone() }
+        StockConfig { worker, demo: self.demo, egress_allow: self.api.webhooks.egress_allow.clone() }
     }
 }

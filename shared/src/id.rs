@@ -1,4 +1,4 @@
-//! Names of single things: a job, one sending-out of it, a worker, a tenant.
+//! Names of single things: a job, one sending-out of it, a worker, a webhook endpoint, a delivery, a tenant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -98,41 +98,57 @@ impl<'de> Deserialize<'de> for RunId {
     }
 }
 
-/// One worker process, from its start to its end. A restarted worker is another worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct WorkerId(Uuid);
+/// Declares the id of another thing: a UUIDv7, written with hyphens.
+macro_rules! uuid_ids {
+    ($($(#[$doc:meta])* $name:ident, $made:literal;)*) => { $(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
 
-impl WorkerId {
-    /// A new id for a worker started at `now`.
-    pub fn new(now: Time) -> Self {
-        Self(JobId::new(now).0)
-    }
+        impl $name {
+            #[doc = concat!("A new id for ", $made, " at `now`.")]
+            pub fn new(now: Time) -> Self {
+                Self(JobId::new(now).0)
+            }
 
-    /// The bytes a store keeps.
-    pub fn as_uuid(&self) -> &Uuid {
-        &self.0
-    }
+            /// The bytes a store keeps.
+            pub fn as_uuid(&self) -> &Uuid {
+                &self.0
+            }
+        }
+
+        impl From<Uuid> for $name {
+            fn from(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.hyphenated().fmt(f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Uuid::try_parse(text).map(Self).map_err(|_| InvalidId { text: text.into(), expected: "a UUID" })
+            }
+        }
+    )* };
 }
 
-impl From<Uuid> for WorkerId {
-    fn from(uuid: Uuid) -> Self {
-        Self(uuid)
-    }
-}
+uuid_ids! {
+    /// One worker process, from its start to its end. A restarted worker is another worker.
+    WorkerId, "a worker started";
 
-impl fmt::Display for WorkerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
+    /// A webhook endpoint.
+    WebhookId, "a webhook endpoint made";
 
-impl FromStr for WorkerId {
-    type Err = InvalidId;
-
-    fn from_str(text: &str) -> Result<Self, InvalidId> {
-        Uuid::try_parse(text).map(Self).map_err(|_| InvalidId { text: text.into(), expected: "a UUID" })
-    }
+    /// One event on its way to one webhook endpoint, through all its attempts: the `webhook-id` of each.
+    DeliveryId, "a delivery begun";
 }
 
 /// Whose a job is: `[a-z0-9][a-z0-9_-]{0,62}`. Who has no key, or one for which nothing else was said, is
@@ -140,8 +156,28 @@ impl FromStr for WorkerId {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tenant(Arc<str>);
 
+const INTERNAL: &str = ":internal";
+
 impl Tenant {
     pub const MAX_LEN: usize = 63;
+
+    /// Whose the jobs are by which Buzzer itself does something. No key can name it, for it is no name at all: so nobody
+    /// sees them.
+    pub fn internal() -> Self {
+        Self(INTERNAL.into())
+    }
+
+    pub fn is_internal(&self) -> bool {
+        &*self.0 == INTERNAL
+    }
+
+    /// A tenant as a store wrote it.
+    ///
+    /// # Errors
+    /// When no tenant can be called so.
+    pub fn from_stored(text: &str) -> Result<Self, InvalidId> {
+        if text == INTERNAL { Ok(Self::internal()) } else { text.parse() }
+    }
 
     pub fn as_str(&self) -> &str {
         &self.0
@@ -213,6 +249,15 @@ mod tests {
             assert!(bad.parse::<Tenant>().is_err(), "{bad:?}");
         }
         assert_eq!("default".parse(), Ok(Tenant::default()));
+    }
+
+    #[test]
+    fn the_internal_tenant_can_be_stored_and_not_named() {
+        let internal = Tenant::internal();
+        assert!(internal.is_internal() && internal.as_str().parse::<Tenant>().is_err());
+        assert_eq!(Tenant::from_stored(internal.as_str()), Ok(internal));
+        assert_eq!(Tenant::from_stored("shop"), "shop".parse());
+        assert!(Tenant::from_stored(":other").is_err() && !Tenant::default().is_internal());
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What Buzzer's API and workers must agree on, and nothing else.
 //!
 //! In reading order: the words ([`id`], [`kind`], [`job`], [`time`], [`retry`], [`problem`]), what is said with them
-//! ([`message`]), where it travels ([`topology`]), how it gets there ([`broker`]), and what every process of ours
-//! does the same way ([`config`], [`from_file`], [`command_line`], [`telemetry`], [`shutdown`], [`health`]). [`bite`] is for tests of the tests.
+//! ([`message`], [`webhook`]), where it travels ([`topology`]), how it gets there ([`broker`]), which URLs may be called
+//! ([`egress`]), and what every process of ours does the same way ([`config`], [`from_file`], [`command_line`],
+//! [`telemetry`], [`shutdown`], [`health`]). [`bite`] is for tests of the tests.
 
 pub mod id;
 pub mod job;
@@ -13,8 +14,11 @@ pub mod time;
 
 pub mod message;
 pub mod topology;
+pub mod webhook;
 
 pub mod broker;
+
+pub mod egress;
 
 pub mod bite;
 

@@ -28,4 +28,5 @@ mod simulation;
 mod start;
 mod users;
 mod walls;
+mod webhooks;
 mod wire;

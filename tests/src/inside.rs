@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_api::app::{App, BrokerLine};
-use buzzer_api::config::{ApiConfig, AuthMode, Leases, StoreAddress};
+use buzzer_api::config::{ApiConfig, AuthMode, Leases, StoreAddress, WebhookConfig};
 use buzzer_api::retention::Retention;
 use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
 use buzzer_shared::config::ByteSize;
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Span, SystemClock};
 use buzzer_shared::topology::Topology;
@@ -68,10 +69,21 @@ impl Inside {
         inside
     }
 
-    /// The same, with networks that its jobs may call although they are not public, as `BUZZER_EGRESS_ALLOW` has them.
+    /// The same, with networks that its jobs and webhooks may call although they are not public, as `BUZZER_EGRESS_ALLOW`
+    /// has them.
     pub async fn start_allowing(networks: &str) -> Self {
-        let egress_allow = networks.parse().expect("networks");
-        let mut inside = Self::without_worker().await;
+        Self::allowing(networks, |_| {}).await
+    }
+
+    /// The same, with settings of the API changed.
+    pub async fn allowing(networks: &str, change: impl FnOnce(&mut ApiConfig)) -> Self {
+        let (folder, allow) = (TempDir::new().expect("a temporary folder"), networks.parse().expect("networks"));
+        let egress_allow = AllowList::clone(&allow);
+        let mut inside = Self::start_in(folder, |config| {
+            config.webhooks.egress_allow = allow;
+            change(config);
+        })
+        .await;
         inside.work(stock_worker(&StockConfig { demo: true, egress_allow, ..StockConfig::default() })).await;
         inside
     }
@@ -96,6 +108,7 @@ impl Inside {
             max_waiting: 1_000_000,
             max_stored: ByteSize(1 << 40),
             max_streams: 100,
+            webhooks: WebhookConfig::default(),
             worker_user: None,
             drain: Span::from_secs(5),
             leases: Leases { claim_lease: Span::from_secs(30), run_lease: Span::from_secs(60) },

@@ -1,5 +1,6 @@
 //! What the tests stand on: a private RabbitMQ, a private PostgreSQL, a publisher without manners, processes of ours, a
-//! whole Buzzer inside the test, a model of its promises, a simulation, and ways to wait for conditions.
+//! whole Buzzer inside the test, somebody whom webhooks tell, a model of Buzzer's promises, a simulation, and ways to wait
+//! for conditions.
 
 pub mod client;
 pub mod compose;
@@ -15,4 +16,5 @@ pub mod outside;
 pub mod postgres;
 pub mod rabbitmq;
 pub mod simulation;
+pub mod sink;
 pub mod wait;

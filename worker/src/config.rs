@@ -3,11 +3,10 @@
 use std::net::SocketAddr;
 
 use buzzer_shared::config::{BrokerConfig, ByteSize, LogConfig, listen};
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::time::Span;
 use clap::Args;
 use clap::builder::BoolishValueParser;
-
-use crate::egress::AllowList;
 
 /// How a worker works.
 #[derive(Debug, Clone, Args)]
@@ -62,7 +61,7 @@ pub struct StockConfig {
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
     pub demo: bool,
 
-    /// Private networks that jobs may call although they are not public: CIDRs with commas between them, like
+    /// Private networks that jobs and webhooks may call although they are not public: CIDRs with commas between them, like
     /// `10.0.0.0/8,fd12:3456::/32`. None unless given.
     #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
     pub egress_allow: AllowList,

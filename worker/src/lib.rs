@@ -74,7 +74,6 @@ mod stock;
 pub use builder::{BuildError, WorkerBuilder};
 pub use config::{ProcessConfig, StockConfig, WorkerConfig};
 pub use context::JobContext;
-pub use egress::{AllowList, InvalidAllowList};
 pub use error::JobError;
 pub use handler::{Handler, HandlerOptions, Input, Output, RawJson};
 pub use process::ProcessError;

@@ -2,13 +2,15 @@
 
 use crate::builder::WorkerBuilder;
 use crate::config::StockConfig;
-use crate::handlers::{Crash, Echo, Fail, Flaky, HttpRequest, Progress, Sleep};
+use crate::handlers::{Crash, Echo, Fail, Flaky, HttpRequest, Progress, Sleep, WebhookDeliver};
 use crate::runtime::Worker;
 
 /// The stock worker, which may be given more handlers.
 pub fn stock_worker(config: &StockConfig) -> WorkerBuilder {
     let http_request = HttpRequest::new(config.egress_allow.clone(), config.worker.max_body.0);
-    let worker = Worker::builder().config(config.worker.clone()).register(Echo).register(http_request);
+    let webhook_deliver = WebhookDeliver::new(&config.egress_allow);
+    let worker = Worker::builder().config(config.worker.clone());
+    let worker = worker.register(Echo).register(http_request).register(webhook_deliver);
     if config.demo { worker.register(Sleep).register(Progress).register(Flaky).register(Fail) } else { worker }
 }
 
@@ -27,9 +29,10 @@ mod tests {
         let config = |demo| StockConfig { demo, ..StockConfig::default() };
         let kinds = |worker: WorkerBuilder| worker.build().unwrap().registry.specs();
         let names = |worker| kinds(worker).into_iter().map(|spec| spec.name.to_string()).collect::<Vec<_>>();
-        assert_eq!(names(stock_worker(&config(false))), ["echo", "http.request"]);
-        assert_eq!(names(lone_stock_worker(&config(false))), ["echo", "http.request"]);
-        let demos = ["demo.fail", "demo.flaky", "demo.progress", "demo.sleep", "echo", "http.request"];
+        assert_eq!(names(stock_worker(&config(false))), ["echo", "http.request", "webhook.deliver"]);
+        assert_eq!(names(lone_stock_worker(&config(false))), ["echo", "http.request", "webhook.deliver"]);
+        let demos =
+            ["demo.fail", "demo.flaky", "demo.progress", "demo.sleep", "echo", "http.request", "webhook.deliver"];
         assert_eq!(names(stock_worker(&config(true))), demos);
         // Whoever shares its process with others must not offer to abort it.
         let lone = names(lone_stock_worker(&config(true)));

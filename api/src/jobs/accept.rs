@@ -34,7 +34,7 @@ async fn keep_and_send(state: AppState, draft: Job, input: Bytes, key: Option<Ke
         return Ok(job);
     }
     match state.store.submit(submission).await? {
-        Submitted::New => state.wake.feed_grew(&job.tenant),
+        Submitted::New => state.journal.tell_of(&job),
         Submitted::Repeated(earlier) => return Ok(*earlier),
         Submitted::KeyReused => return Err(ApiError::KeyReused),
     }

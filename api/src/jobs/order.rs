@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::job::Priority;
 use buzzer_shared::kind::{DeliveryMode, KindSpec};
@@ -13,8 +14,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::extract::object;
-use crate::lifecycle::Job;
+use crate::lifecycle::{Events, Job, JobWebhook};
 use crate::problem::{ApiError, Violation};
+use crate::webhook_url;
 
 const TAGS_MAX: usize = 16;
 const TAG_NAME_MAX: usize = 64;
@@ -50,6 +52,20 @@ pub(super) struct SubmitJob<'a> {
     /// Names and values of your own, to find the job by.
     #[serde(default)]
     tags: BTreeMap<String, String>,
+    /// Who is told of its events, besides the webhooks that are registered.
+    #[serde(default, deserialize_with = "own_webhook")]
+    webhook: Option<OwnWebhook>,
+}
+
+/// A webhook of this job alone. What is posted is signed with the secret at `/v1/webhooks/jobs/secret`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct OwnWebhook {
+    /// Where to post. `https`; or `http`, within the networks that `BUZZER_EGRESS_ALLOW` names.
+    url: String,
+    /// Which types of events; the one that ends the job, when nothing is said.
+    #[serde(default)]
+    events: Events,
 }
 
 /// What is different from the kind's retry policy.
@@ -72,9 +88,14 @@ impl SubmitJob<'_> {
     ///
     /// # Errors
     /// All that its kind or a limit does not allow.
-    pub fn into_job(self, tenant: Tenant, spec: &KindSpec, now: Time) -> Result<Job, ApiError> {
+    pub fn into_job(self, tenant: Tenant, spec: &KindSpec, allow: &AllowList, now: Time) -> Result<Job, ApiError> {
         let retry = spec.retry_policy(self.retry.map(|retry| retry.over(spec.retry)));
         let mut violations = self.misfits(spec, now);
+        let webhook = self.webhook.as_ref().map(|own| own.read(allow)).transpose();
+        let webhook = webhook.unwrap_or_else(|violation| {
+            violations.push(violation);
+            None
+        });
         if !(1..=ATTEMPTS_MAX).contains(&retry.max_attempts) {
             violations
                 .push(violation("/retry/max_attempts", format!("from 1 to {ATTEMPTS_MAX} attempts are possible")));
@@ -90,6 +111,7 @@ impl SubmitJob<'_> {
             timeout: self.timeout.unwrap_or(spec.timeout).as_duration(),
             run_at: self.run_at.unwrap_or(delayed).max(now),
             expires_at: self.expires.map(|expires| now + expires.as_duration()),
+            webhook,
             ..Job::new(JobId::new(now), tenant, spec, now)
         })
     }
@@ -134,6 +156,18 @@ impl SubmitJob<'_> {
 
 fn retry_override<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<RetryOverride>, D::Error> {
     object(deserializer).map(Some)
+}
+
+fn own_webhook<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<OwnWebhook>, D::Error> {
+    object(deserializer).map(Some)
+}
+
+impl OwnWebhook {
+    fn read(&self, allow: &AllowList) -> Result<JobWebhook, Violation> {
+        let url = webhook_url::read(&self.url, allow);
+        let url = url.map_err(|bad| violation("/webhook/url", bad.to_string()))?;
+        Ok(JobWebhook { url, events: self.events })
+    }
 }
 
 impl RetryOverride {

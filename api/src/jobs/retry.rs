@@ -25,7 +25,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .summary("Run a job again")
         .description(
             "The next attempt of a job that is `retrying` starts now. A job that is done stays as it is, and a new job \
-             with the same input, priority, tags, policy and timeout is made, whose `retry_of` names it; with an \
+             with the same input, priority, tags, webhook, policy and timeout is made, whose `retry_of` names it; with an \
              `Idempotency-Key`, asking for that again answers with the same new job.",
         )
         .response_with::<200, Json<JobView>, _>(|r| gives(r.description("Its next attempt starts now."), ANSWERED))
@@ -79,6 +79,7 @@ fn again(done: &Job, spec: &KindSpec, now: Time) -> Job {
         retry: spec.retry_policy(Some(done.retry)),
         timeout: done.timeout.min(spec.timeout.as_duration()),
         expires_at: expires.map(|expires| now + expires),
+        webhook: done.webhook.clone(),
         ..Job::new(JobId::new(now), done.tenant.clone(), spec, now)
     }
 }

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use buzzer_shared::id::Tenant;
+use buzzer_shared::webhook;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -55,6 +56,9 @@ pub(super) async fn submit(
     let form = negotiate::best(&request, &[JSON, EVENT_STREAM])?;
     // Before anything is stored: who cannot be answered must not have a job either.
     let place = if form == EVENT_STREAM { Some(state.bounds.stream()?) } else { None };
+    if path.job == webhook::KIND {
+        return Err(ApiError::ReservedKind(webhook::KIND));
+    }
     let Some(entry) = state.catalog.kind(&path.job) else {
         return Err(ApiError::UnknownKind(path.job, KnownKinds(state.catalog.names())));
     };
@@ -100,7 +104,7 @@ fn read(state: &AppState, tenant: &Tenant, entry: &Entry, body: &JsonBody) -> Re
     if !errors.is_empty() {
         return Err(ApiError::InvalidInput { kind: entry.spec().name.clone(), errors });
     }
-    let draft = order.into_job(tenant.clone(), entry.spec(), state.clock.now())?;
+    let draft = order.into_job(tenant.clone(), entry.spec(), &state.egress_allow, state.clock.now())?;
     state.bounds.admit()?;
     Ok((draft, input))
 }

@@ -10,6 +10,8 @@ use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Events;
+
 /// A job, but for its input and output, which nobody needs to decide anything.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Job {
@@ -30,6 +32,8 @@ pub struct Job {
     pub run_at: Time,
     /// It must have started by then.
     pub expires_at: Option<Time>,
+    /// Who is told of its events besides the webhook endpoints of its tenant.
+    pub webhook: Option<JobWebhook>,
 
     pub phase: Phase,
     /// Which attempt is under way or comes next; 1 is the first. Rises only after a reported failure.
@@ -57,6 +61,13 @@ pub struct Job {
     pub told: u32,
     /// Of the last attempt that failed.
     pub error: Option<Problem>,
+}
+
+/// Where the events of one job are posted, and which.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobWebhook {
+    pub url: String,
+    pub events: Events,
 }
 
 /// Where a job is, as far as it matters for what may come next.
@@ -148,6 +159,7 @@ impl Job {
             created_at: now,
             run_at: now,
             expires_at: None,
+            webhook: None,
             phase: Phase::Ready,
             attempt: 1,
             dispatch: 0,

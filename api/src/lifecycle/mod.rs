@@ -4,6 +4,7 @@
 //! nobody else changes a job.
 
 mod event;
+mod events;
 mod job;
 mod report;
 mod step;
@@ -11,6 +12,7 @@ mod step;
 mod table;
 
 pub use event::{Entry, Event, LogType};
-pub use job::{Done, Early, Job, Phase, Progress, RunLease, Suspicion};
+pub use events::Events;
+pub use job::{Done, Early, Job, JobWebhook, Phase, Progress, RunLease, Suspicion};
 pub use report::{Late, Report, TOLD_MAX};
 pub use step::{Effect, Ignored, Transition, accept, step};

@@ -53,8 +53,9 @@ fn with_the_rest(api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
 
 fn parameters(document: &mut OpenApi) -> impl Iterator<Item = &mut ParameterData> {
     let paths = document.paths.iter_mut().flat_map(|paths| paths.paths.values_mut());
-    let operations =
-        paths.filter_map(ReferenceOr::as_item_mut).flat_map(|path| [&mut path.get, &mut path.post, &mut path.delete]);
+    let operations = paths
+        .filter_map(ReferenceOr::as_item_mut)
+        .flat_map(|path| [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete]);
     let parameters = operations.flatten().flat_map(|operation| &mut operation.parameters);
     parameters.filter_map(ReferenceOr::as_item_mut).map(Parameter::parameter_data_mut)
 }

@@ -7,6 +7,7 @@ use buzzer_shared::job::State;
 use buzzer_shared::time::Time;
 
 use super::StoreError;
+use crate::delivery::{Disabled, StateName, Why};
 use crate::lifecycle::{Done, LogType, Phase};
 
 /// A number in a row that stands for nothing.
@@ -18,6 +19,10 @@ pub(super) enum Unknown {
     LogType(i16),
     #[error("a length of {0} ms")]
     Length(i64),
+    #[error("a webhook disabled at {at:?} for reason {why:?}")]
+    Why { at: Option<Time>, why: Option<i16> },
+    #[error("a delivery in state {0}")]
+    Delivery(i16),
 }
 
 impl From<Unknown> for StoreError {
@@ -100,6 +105,35 @@ pub(super) fn length(millis: i64) -> Result<Duration, Unknown> {
     u64::try_from(millis).map(Duration::from_millis).map_err(|_| Unknown::Length(millis))
 }
 
+/// The number of the reason for which a webhook is disabled. When that was stands in a column of its own.
+pub(super) fn of_why(why: Why) -> i16 {
+    match why {
+        Why::Owner => 0,
+        Why::Gone => 1,
+        Why::Failing => 2,
+    }
+}
+
+pub(super) fn disabled(at: Option<Time>, why: Option<i16>) -> Result<Option<Disabled>, Unknown> {
+    let Some(at) = at else { return Ok(None) };
+    let why = match why {
+        Some(0) => Why::Owner,
+        Some(1) => Why::Gone,
+        Some(2) => Why::Failing,
+        _ => return Err(Unknown::Why { at: Some(at), why }),
+    };
+    Ok(Some(Disabled { at, why }))
+}
+
+/// The deliveries that a client sees in this state, as a condition on their row `d`.
+pub(super) fn is_delivery_in(state: StateName) -> &'static str {
+    match state {
+        StateName::Pending => "d.state IN (0, 1)",
+        StateName::Delivered => "d.state = 2",
+        StateName::Failed => "d.state = 3",
+    }
+}
+
 /// How many rows a statement may find at most.
 pub(super) fn limit(most: usize) -> i64 {
     i64::try_from(most).unwrap_or(i64::MAX)
@@ -135,6 +169,16 @@ mod tests {
     fn every_log_type_is_read_as_it_was_written() {
         assert!(LogType::ALL.into_iter().all(|r#type| log_type(of_log_type(r#type)) == Ok(r#type)));
         assert_eq!(log_type(11), Err(Unknown::LogType(11)));
+    }
+
+    #[test]
+    fn every_reason_is_read_as_it_was_written() {
+        let at = UNTIL.unwrap();
+        for why in [Why::Owner, Why::Gone, Why::Failing] {
+            assert_eq!(disabled(UNTIL, Some(of_why(why))), Ok(Some(Disabled { at, why })));
+        }
+        assert_eq!(disabled(None, None), Ok(None));
+        assert!(disabled(UNTIL, None).is_err() && disabled(UNTIL, Some(3)).is_err());
     }
 
     #[test]

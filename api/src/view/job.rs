@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::lanes::Lanes;
-use crate::lifecycle::{Job, Phase, Progress};
+use crate::lifecycle::{Job, JobWebhook, Phase, Progress};
 use crate::problem::ApiError;
 
 /// A job as a client sees it.
@@ -32,6 +32,9 @@ pub struct JobView {
     pub tags: BTreeMap<String, String>,
     /// The job that somebody asked to run again, as this one.
     pub retry_of: Option<JobId>,
+    /// Who is told of its events besides the webhooks that are registered. Left out where its submission named nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<JobWebhook>,
     /// As it was sent. Left out in lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input: Option<Box<RawValue>>,
@@ -111,6 +114,7 @@ impl JobView {
             priority: job.priority,
             tags: job.tags.clone(),
             retry_of: job.retry_of,
+            webhook: job.webhook.clone(),
             input: None,
             output: None,
             error: if shows_error(state) { job.error.clone() } else { None },

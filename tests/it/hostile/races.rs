@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use buzzer_api::bell::Bell;
 use buzzer_api::cancel::Cancels;
 use buzzer_api::journal::Journal;
 use buzzer_api::lanes::Lanes;
@@ -101,6 +102,7 @@ impl Arena {
             lanes: Lanes::new(watch::channel(Line::Up).1, Arc::clone(&clock)),
             wake: Wake::default(),
             cancels: Cancels::new().0,
+            bell: Bell::default(),
             tally: Tally::default(),
             clock,
         };

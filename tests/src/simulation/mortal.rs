@@ -8,18 +8,21 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use async_trait::async_trait;
+use buzzer_api::delivery::{Delivery, Edit, Rules, Secrets, Webhook};
 use buzzer_api::lifecycle::{Entry, Job};
 use buzzer_api::retention::Retention;
 use buzzer_api::store::{
-    ApiKey, Applied, Asked, Backlog, Change, Deleted, Fed, Filter, Happening, JobWithContent, Key, KeyHash, KeyId,
-    Keyring, KnownKind, KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
+    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, Deleted, Ended, Fed, Filter, Happening, JobWithContent,
+    Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation, Settlement, Store,
+    StoreError, Submission, Submitted, Usage, Webhooks, Wish,
 };
 use buzzer_shared::broker::{Broker, BrowseError, Browsed, DeclareError, Line, PublishError, Subscriber, Subscription};
-use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::id::{DeliveryId, JobId, Tenant, WebhookId, WorkerId};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::message::{Announce, Message};
 use buzzer_shared::time::Time;
 use buzzer_shared::topology::{Declaration, Route};
+use buzzer_shared::webhook::Secret;
 use tokio::sync::watch;
 
 use super::life::Life;
@@ -74,6 +77,27 @@ mortal! { Keyring {
     async fn api_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, StoreError>;
     async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
     async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError>;
+} }
+
+mortal! { Webhooks {
+    async fn keep_webhook(&self, tenant: &Tenant, webhook: &Webhook, most: usize) -> Result<bool, StoreError>;
+    async fn webhook(&self, tenant: &Tenant, id: WebhookId) -> Result<Option<Webhook>, StoreError>;
+    async fn webhooks(&self, tenant: &Tenant, page: Page) -> Result<Vec<(i64, Webhook)>, StoreError>;
+    async fn edit_webhook(&self, tenant: &Tenant, id: WebhookId, edit: &Edit, now: Time) -> Result<Option<Webhook>, StoreError>;
+    async fn rotate_secret(&self, tenant: &Tenant, id: WebhookId, rotation: &Rotation, now: Time) -> Result<Option<Webhook>, StoreError>;
+    async fn delete_webhook(&self, tenant: &Tenant, id: WebhookId, now: Time) -> Result<Option<Webhook>, StoreError>;
+    async fn job_secrets(&self, tenant: &Tenant, fresh: &Secret) -> Result<Secrets, StoreError>;
+    async fn rotate_job_secret(&self, tenant: &Tenant, rotation: &Rotation, now: Time) -> Result<Secrets, StoreError>;
+    async fn deliveries(&self, tenant: &Tenant, to: Addressee, choice: &Choice, page: Page) -> Result<Option<Vec<(i64, Delivery)>>, StoreError>;
+    async fn begin_test(&self, tenant: &Tenant, id: WebhookId, now: Time) -> Result<Option<Delivery>, StoreError>;
+    async fn replay(&self, tenant: &Tenant, to: Addressee, id: DeliveryId, now: Time) -> Result<Option<Delivery>, StoreError>;
+    async fn replay_events(&self, tenant: &Tenant, id: WebhookId, events: &[(JobId, u32)], undelivered: bool, now: Time) -> Result<usize, StoreError>;
+    async fn listening(&self) -> Result<HashSet<Tenant>, StoreError>;
+    async fn take_deliveries(&self, slots: usize, now: Time) -> Result<Vec<Job>, StoreError>;
+    async fn ended_deliveries(&self, limit: usize) -> Result<Vec<Ended>, StoreError>;
+    async fn settle_deliveries(&self, attempts: Vec<Settlement>, rules: &Rules, now: Time) -> Result<Vec<Webhook>, StoreError>;
+    async fn letter(&self, id: DeliveryId, run: JobId) -> Result<Option<Letter>, StoreError>;
+    async fn forget_deliveries(&self, before: Time, limit: usize) -> Result<usize, StoreError>;
 } }
 
 mortal! { Store {

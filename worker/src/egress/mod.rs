@@ -1,31 +1,25 @@
 //! The way out into the world: every call that a job asks for is made here, and reaches public addresses only.
 //!
-//! Whoever may name a URL could otherwise make the worker call what trusts its network: databases, metadata of the
-//! cloud, neighbours (server-side request forgery).
-
-mod address;
-mod allow;
+//! Which those are, `buzzer_shared::egress` decides.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use buzzer_shared::egress::{AllowList, Reach, Refused};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Request, Response, redirect};
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tracing::warn;
-use url::{Host, Url};
-
-pub use allow::{AllowList, InvalidAllowList};
 
 /// For a name to be resolved and a connection to be made, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// Who calls, unless the request says otherwise.
 const USER_AGENT: &str = concat!("buzzer/", env!("CARGO_PKG_VERSION"));
 
-/// Makes calls to public addresses and to those that an [`AllowList`] names, and to no others. Cheap to clone.
+/// Makes calls as far as its [`Reach`] goes, and no further. Cheap to clone.
 ///
 /// What is checked is the address that is dialled: a name is resolved once, the connection goes to what was found
 /// allowed, and a name that changes its mind in between (rebinding) gains nothing. Redirects are not followed, for
@@ -33,7 +27,7 @@ const USER_AGENT: &str = concat!("buzzer/", env!("CARGO_PKG_VERSION"));
 /// shared between calls; a body comes as it was sent, never decompressed.
 #[derive(Debug, Clone)]
 pub(crate) struct Egress {
-    allow: AllowList,
+    reach: Reach,
     client: Client,
 }
 
@@ -53,14 +47,19 @@ pub(crate) enum EgressError {
 }
 
 impl Egress {
+    /// To public addresses and to those that the list names.
     pub(crate) fn new(allow: AllowList) -> Self {
-        Self::resolving_with(allow, Arc::new(SystemNames))
+        Self::reaching(Reach::public_and(allow))
     }
 
-    fn resolving_with(allow: AllowList, names: Arc<dyn Resolve>) -> Self {
+    pub(crate) fn reaching(reach: Reach) -> Self {
+        Self::resolving_with(reach, Arc::new(SystemNames))
+    }
+
+    fn resolving_with(reach: Reach, names: Arc<dyn Resolve>) -> Self {
         let client = Client::builder()
             .tls_backend_preconfigured(tls())
-            .dns_resolver(AllowedNames { names, allow: allow.clone() })
+            .dns_resolver(AllowedNames { names, reach: reach.clone() })
             .redirect(redirect::Policy::none())
             .referer(false)
             .no_proxy()
@@ -73,7 +72,7 @@ impl Egress {
             .user_agent(USER_AGENT)
             .build()
             .expect("settings that are the same at every start make a client");
-        Self { allow, client }
+        Self { reach, client }
     }
 
     /// Makes a call, and answers as soon as status and headers are there. Sets no limit to how long that takes.
@@ -81,26 +80,18 @@ impl Egress {
     /// # Errors
     /// See [`EgressError`]: all but `Unreachable` come before anything was dialled.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, EgressError> {
-        self.check(request.url())?;
+        self.reach.check(request.url())?;
         self.client.execute(request).await.map_err(EgressError::from)
     }
+}
 
-    /// Refuses what no resolver sees: an address that stands in the URL itself is dialled without one. `Url` has read
-    /// it already, in whichever notation it was written.
-    fn check(&self, url: &Url) -> Result<(), EgressError> {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(EgressError::WrongScheme);
+impl From<Refused> for EgressError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::WrongScheme => Self::WrongScheme,
+            Refused::Credentials => Self::Credentials,
+            Refused::NotAllowed => Self::NotAllowed,
         }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(EgressError::Credentials);
-        }
-        let allowed = match url.host() {
-            Some(Host::Ipv4(address)) => self.allow.permits(address.into()),
-            Some(Host::Ipv6(address)) => self.allow.permits(address.into()),
-            Some(Host::Domain(_)) => true,
-            None => false,
-        };
-        if allowed { Ok(()) } else { Err(EgressError::NotAllowed) }
     }
 }
 
@@ -123,14 +114,14 @@ impl From<reqwest::Error> for EgressError {
 /// Resolves names to the allowed ones of their addresses.
 struct AllowedNames {
     names: Arc<dyn Resolve>,
-    allow: AllowList,
+    reach: Reach,
 }
 
 impl Resolve for AllowedNames {
     fn resolve(&self, name: Name) -> Resolving {
-        let (allow, found) = (self.allow.clone(), self.names.resolve(name));
+        let (reach, found) = (self.reach.clone(), self.names.resolve(name));
         Box::pin(async move {
-            let mut allowed = found.await?.filter(move |address| allow.permits(address.ip())).peekable();
+            let mut allowed = found.await?.filter(move |address| reach.permits(address.ip())).peekable();
             match allowed.peek() {
                 Some(_) => Ok(Box::new(allowed) as Addrs),
                 None => Err(EgressError::NotAllowed.into()),
@@ -285,8 +276,8 @@ mod tests {
     fn metadata_of_clouds_cannot_be_read() {
         let egress = Egress::new(AllowList::default());
         for host in ["169.254.169.254", "0xa9fea9fe", "[fd00:ec2::254]", "100.100.100.200", "192.0.0.192"] {
-            let checked = egress.check(&format!("http://{host}/").parse().unwrap());
-            assert!(matches!(checked, Err(EgressError::NotAllowed)), "{host}: {checked:?}");
+            let checked = egress.reach.check(&format!("http://{host}/").parse().unwrap());
+            assert!(checked == Err(Refused::NotAllowed), "{host}: {checked:?}");
         }
     }
 
@@ -326,7 +317,7 @@ mod tests {
         let good = serve(([127, 0, 0, 2], 0).into()).await;
         let trap = Trap::at(&format!("127.0.0.1:{}", good.port()));
         let names = Fickle::new(&[&["127.0.0.2"], &["127.0.0.1"]]);
-        let egress = Egress::resolving_with(allow("127.0.0.2"), Arc::<Fickle>::clone(&names));
+        let egress = Egress::resolving_with(Reach::public_and(allow("127.0.0.2")), Arc::<Fickle>::clone(&names));
         let url = format!("http://rebinding.example:{}/", good.port());
         assert_eq!(get(&egress, &url).await.unwrap(), StatusCode::OK);
         assert_eq!(names.asked.load(Ordering::SeqCst), 1);
@@ -343,7 +334,7 @@ mod tests {
         let good = serve(([127, 0, 0, 2], 0).into()).await;
         let trap = Trap::at(&format!("127.0.0.1:{}", good.port()));
         let names = Fickle::new(&[&["127.0.0.1", "::1", "127.0.0.2", "::ffff:127.0.0.1", "10.0.0.1"]]);
-        let egress = Egress::resolving_with(allow("127.0.0.2"), names);
+        let egress = Egress::resolving_with(Reach::public_and(allow("127.0.0.2")), names);
         let url = format!("http://several.example:{}/", good.port());
         assert_eq!(get(&egress, &url).await.unwrap(), StatusCode::OK);
         assert_eq!(trap.connections(), 0);

@@ -10,6 +10,7 @@ mod keyring;
 mod life;
 mod list;
 mod queue;
+mod webhooks;
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -32,6 +33,7 @@ pub use keyring::*;
 pub use life::*;
 pub use list::*;
 pub use queue::*;
+pub use webhooks::*;
 
 /// Runs every case, each with a fresh store from `open`. Says which one runs, so that a failure has a name.
 pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
@@ -87,6 +89,26 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         each_kind_is_kept_as_long_as_it_should_be
         only_what_is_done_is_deleted
         usage_counts_what_is_not_done_and_grows
+
+        a_webhook_is_kept_changed_and_deleted
+        a_tenant_has_so_many_webhooks_at_most
+        p9_tenants_cannot_see_each_others_webhooks
+        a_secret_is_rotated_and_the_former_signs_on
+        an_entry_begins_a_delivery_to_each_webhook_that_wants_it
+        what_a_webhook_wants_counts_from_the_next_entry_on
+        who_is_kept_is_told_of_all_that_is_logged_after_it
+        a_job_may_name_a_webhook_of_its_own
+        an_endpoint_has_as_many_under_way_as_it_has_room_for
+        what_is_not_due_or_disabled_is_not_taken
+        p2_an_attempt_counts_once
+        what_fails_waits_and_the_endpoint_is_disabled_in_the_end
+        a_run_that_vanished_ends_its_attempt
+        deliveries_are_listed_newest_first_by_state_and_job
+        a_delivery_can_be_replayed
+        events_can_be_replayed_with_those_that_were_missed
+        a_letter_has_what_is_posted_as_long_as_it_is_to_be
+        deliveries_go_with_their_job_and_with_their_webhook
+        jobs_of_deliveries_are_nobodys
 
         an_api_key_is_found_by_its_hash_and_revoked_by_its_id
         the_same_api_key_is_not_kept_twice

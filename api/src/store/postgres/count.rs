@@ -94,18 +94,20 @@ pub(super) async fn place(
     Ok(before.filter(|before| *before <= limit))
 }
 
-/// How much there is. Counts are read from indexes that hold only what is not done.
+/// How much there is. Counts are read from indexes that hold only what is not done. Deliveries have jobs, too, that no tenant
+/// has handed in; some of them may be done already.
 pub(super) async fn usage(client: &impl GenericClient) -> Result<Usage, Failure> {
     let found = row::first(
         client,
         "SELECT (SELECT count(*) FROM jobs WHERE phase = 1) + (SELECT count(*) FROM jobs WHERE lease_until IS NOT NULL) \
-         + (SELECT count(*) FROM jobs WHERE phase IN (0, 4)), pg_database_size(current_database())",
+         + (SELECT count(*) FROM jobs WHERE phase IN (0, 4)) - (SELECT count(*) FROM deliveries WHERE state = 1), \
+         pg_database_size(current_database())",
         &[],
     )
     .await?;
     let Some(row) = found else { return Ok(Usage::default()) };
     let (unfinished, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-    Ok(Usage { unfinished: unfinished.unsigned_abs(), bytes: bytes.unsigned_abs() })
+    Ok(Usage { unfinished: unfinished.max(0).unsigned_abs(), bytes: bytes.unsigned_abs() })
 }
 
 /// Writes a row and reads it back.

@@ -64,6 +64,7 @@ async fn erase(transaction: &Transaction<'_>, jobs: &[i64]) -> Result<(), Failur
     }
     for sql in [
         "DELETE FROM events WHERE job = ANY($1)",
+        "DELETE FROM deliveries WHERE job = ANY($1) AND job IS NOT NULL",
         "DELETE FROM job_tags WHERE n = ANY($1)",
         "DELETE FROM keys AS k USING jobs AS j \
          WHERE j.n = ANY($1) AND j.key IS NOT NULL AND k.tenant = j.tenant AND k.name = j.key",

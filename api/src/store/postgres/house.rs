@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::error::Failure;
 use super::hints::{Hints, News};
+use super::hooks::Hooks;
 use super::names::Names;
 use super::pools::Pools;
 use super::row::{self, Parameters};
@@ -25,6 +26,7 @@ pub(super) struct House {
     pub(super) pools: Pools,
     pub(super) names: Names,
     pub(super) hints: Hints,
+    pub(super) hooks: Hooks,
 }
 
 impl House {
@@ -33,7 +35,7 @@ impl House {
         if writes.is_empty() {
             return Ok(transaction.commit().await?);
         }
-        let (mark, news) = try_join(Mark::leave(&transaction), writes.write(&transaction)).await?;
+        let (mark, news) = try_join(Mark::leave(&transaction), writes.write(&transaction, &self.hooks)).await?;
         let committed = transaction.commit().await;
         self.settle(committed, &mark, news).await
     }

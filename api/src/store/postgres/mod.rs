@@ -16,11 +16,13 @@ mod survey;
 mod tls;
 
 mod hints;
+mod hooks;
 mod writer;
 mod writes;
 
 mod apply;
 mod count;
+mod deliveries;
 mod error;
 mod fleet;
 mod forget;
@@ -29,16 +31,18 @@ mod list;
 mod log;
 mod row;
 mod submit;
+mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::id::{DeliveryId, JobId, Tenant, WebhookId, WorkerId};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::message::Announce;
 use buzzer_shared::time::{Clock, Time};
+use buzzer_shared::webhook::Secret;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -47,6 +51,7 @@ pub use address::{NotPostgres, PostgresUrl};
 use clock::DatabaseClock;
 use error::Failure;
 use hints::{Heard, Hints, Messenger};
+use hooks::Hooks;
 use house::House;
 use names::Names;
 pub use open::OpenError;
@@ -56,10 +61,11 @@ pub use survey::survey;
 use writer::Writer;
 
 use super::{
-    ApiKey, Applied, Asked, Backlog, Change, DEADLINE, Deleted, Fed, Filter, Happening, Hint, JobWithContent, Key,
-    KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted,
-    Usage, Wish,
+    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, DEADLINE, Deleted, Ended, Fed, Filter, Happening, Hint,
+    JobWithContent, Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation,
+    Settlement, Store, StoreError, Submission, Submitted, Usage, Webhooks, Wish,
 };
+use crate::delivery::{Delivery, Edit, Rules, Secrets, Webhook};
 use crate::lifecycle::{Entry, Job};
 use crate::retention::Retention;
 
@@ -107,8 +113,12 @@ impl PostgresStore {
         let client = open::prepare(&target, &tls, tables).await?;
         let reading = open::read_clock(&client).await.map_err(|error| open::failed(&target, &error))?;
         let clock = Arc::new(DatabaseClock::set_by(reading));
-        let house =
-            Arc::new(House { pools: Pools::new(&target, &tls)?, names: Names::default(), hints: Hints::default() });
+        let house = Arc::new(House {
+            pools: Pools::new(&target, &tls)?,
+            names: Names::default(),
+            hints: Hints::default(),
+            hooks: Hooks::default(),
+        });
         let writer = Writer::start(&house);
         let own = Uuid::from_u128(fastrand::u128(..));
         let messenger = Messenger { target, tls, hints: house.hints.clone(), clock: Arc::clone(&clock), own };
@@ -168,6 +178,128 @@ impl Keyring for PostgresStore {
 
     async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError> {
         in_time(async { keyring::revoke(&self.house.pools.work().await?, id, now).await }).await
+    }
+}
+
+#[async_trait]
+impl Webhooks for PostgresStore {
+    async fn keep_webhook(&self, tenant: &Tenant, webhook: &Webhook, most: usize) -> Result<bool, StoreError> {
+        in_time(webhooks::keep(&self.house, tenant, webhook, most)).await
+    }
+
+    async fn webhook(&self, tenant: &Tenant, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        let found = in_time(async { webhooks::by_id(&pools.read().await?, names, tenant, id).await }).await?;
+        Ok(found.map(|(_, webhook)| webhook))
+    }
+
+    async fn webhooks(&self, tenant: &Tenant, page: Page) -> Result<Vec<(i64, Webhook)>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { webhooks::list(&pools.read().await?, names, tenant, page).await }).await
+    }
+
+    async fn edit_webhook(
+        &self,
+        tenant: &Tenant,
+        id: WebhookId,
+        edit: &Edit,
+        now: Time,
+    ) -> Result<Option<Webhook>, StoreError> {
+        in_time(webhooks::change(&self.house, tenant, id, |webhook| edit.of(webhook, now))).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        tenant: &Tenant,
+        id: WebhookId,
+        rotation: &Rotation,
+        now: Time,
+    ) -> Result<Option<Webhook>, StoreError> {
+        in_time(webhooks::change(&self.house, tenant, id, |webhook| rotation.of(webhook, now))).await
+    }
+
+    async fn delete_webhook(&self, tenant: &Tenant, id: WebhookId, now: Time) -> Result<Option<Webhook>, StoreError> {
+        in_time(webhooks::delete(&self.house, tenant, id, now)).await
+    }
+
+    async fn job_secrets(&self, tenant: &Tenant, fresh: &Secret) -> Result<Secrets, StoreError> {
+        in_time(webhooks::job_secrets(&self.house, tenant, fresh)).await
+    }
+
+    async fn rotate_job_secret(&self, tenant: &Tenant, rotation: &Rotation, now: Time) -> Result<Secrets, StoreError> {
+        in_time(webhooks::rotate_job_secret(&self.house, tenant, rotation, now)).await
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &Tenant,
+        to: Addressee,
+        choice: &Choice,
+        page: Page,
+    ) -> Result<Option<Vec<(i64, Delivery)>>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { deliveries::list(&pools.read().await?, names, tenant, to, choice, page).await }).await
+    }
+
+    async fn begin_test(&self, tenant: &Tenant, id: WebhookId, now: Time) -> Result<Option<Delivery>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { deliveries::begin_test(&pools.work().await?, names, tenant, id, now).await }).await
+    }
+
+    async fn replay(
+        &self,
+        tenant: &Tenant,
+        to: Addressee,
+        id: DeliveryId,
+        now: Time,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { deliveries::replay(&pools.work().await?, names, tenant, to, id, now).await }).await
+    }
+
+    async fn replay_events(
+        &self,
+        tenant: &Tenant,
+        id: WebhookId,
+        events: &[(JobId, u32)],
+        undelivered: bool,
+        now: Time,
+    ) -> Result<usize, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async {
+            deliveries::replay_events(&pools.work().await?, names, tenant, id, events, undelivered, now).await
+        })
+        .await
+    }
+
+    async fn listening(&self) -> Result<HashSet<Tenant>, StoreError> {
+        in_time(async { webhooks::listening(&self.house.pools.read().await?).await }).await
+    }
+
+    async fn take_deliveries(&self, slots: usize, now: Time) -> Result<Vec<Job>, StoreError> {
+        in_time(deliveries::take(&self.house, slots, now)).await
+    }
+
+    async fn ended_deliveries(&self, limit: usize) -> Result<Vec<Ended>, StoreError> {
+        in_time(async { deliveries::ended(&self.house.pools.read().await?, limit).await }).await
+    }
+
+    async fn settle_deliveries(
+        &self,
+        attempts: Vec<Settlement>,
+        rules: &Rules,
+        now: Time,
+    ) -> Result<Vec<Webhook>, StoreError> {
+        in_time(deliveries::settle_all(&self.house, &attempts, rules, now)).await
+    }
+
+    async fn letter(&self, id: DeliveryId, run: JobId) -> Result<Option<Letter>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { deliveries::letter(&pools.read().await?, names, id, run).await }).await
+    }
+
+    async fn forget_deliveries(&self, before: Time, limit: usize) -> Result<usize, StoreError> {
+        in_time(deliveries::forget(&self.house, before, limit)).await
     }
 }
 

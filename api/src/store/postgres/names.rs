@@ -116,7 +116,7 @@ impl Names {
     pub(super) async fn learn_tenants(&self, client: &impl GenericClient, ids: Vec<i64>) -> Result<(), Failure> {
         for row in row::query(client, "SELECT id, name FROM tenants WHERE id = ANY($1)", &[&ids]).await? {
             let name: &str = row.try_get(1)?;
-            let tenant: Tenant = name.parse().map_err(|error| Failure::Corrupt(format!("{error}")))?;
+            let tenant = Tenant::from_stored(name).map_err(|error| Failure::Corrupt(format!("{error}")))?;
             self.memory().remember_tenant(row.try_get(0)?, &tenant);
         }
         Ok(())

@@ -143,6 +143,7 @@ pub(super) fn stored(names: &Names, row: &Row) -> Result<Stored, Failure> {
         early: row.try_get::<_, Option<bool>>(27)?.map(|charged| Early { charged }),
         suspicion: Suspicion { alone: row.try_get(28)?, vanished: count(row, 29)?, crashes: count(row, 30)? },
         told: count(row, 31)?,
+        webhook: from_json(row, 32)?,
     };
     Ok(Stored { n: row.try_get(0)?, tenant, job })
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::error::Failure;
 use super::names::Names;
-use super::row;
+use super::row::{self, json};
 use super::writes::Writes;
 use crate::lifecycle::Job;
 use crate::store::stored::{COLUMNS, Stored, job_columns};
@@ -175,7 +175,7 @@ async fn insert(client: &impl GenericClient, new: &[New<'_>], writes: &mut Write
         let id = one.job().id;
         let n = *numbers.get(id.as_uuid()).ok_or_else(|| Failure::Corrupt(format!("{id} was not kept")))?;
         let stored = Stored { n, tenant: one.tenant, job: one.job().clone() };
-        writes.log(&stored, one.submission.accepted.effects.clone());
+        writes.accept(stored, one.submission.accepted.effects.clone());
     }
     insert_tags(client, new, &numbers).await
 }
@@ -195,10 +195,10 @@ async fn insert_jobs(client: &impl GenericClient, new: &[New<'_>]) -> Result<Has
         client,
         "INSERT INTO jobs (id, tenant, kind, priority, timeout, max_attempts, backoff, max_backoff, created_at, \
          expires_at, key, tags, phase, run_at, lease_until, attempt, dispatch, awaited, seq, retry_of, at_most_once, \
-         input) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], \
+         webhook, input) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], \
          $6::bigint[], $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bytea[], $12::text[], \
          $13::smallint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bool[], $19::bigint[], \
-         $20::uuid[], $21::bool[], $22::bytea[]) RETURNING id, n",
+         $20::uuid[], $21::bool[], $22::text[], $23::bytea[]) RETURNING id, n",
         &[
             &column(new, |job| *job.id.as_uuid()),
             &new.iter().map(|one| one.tenant).collect::<Vec<_>>(),
@@ -221,6 +221,7 @@ async fn insert_jobs(client: &impl GenericClient, new: &[New<'_>]) -> Result<Has
             &count(|job| job.seq),
             &column(new, |job| job.retry_of.as_ref().map(|id| *JobId::as_uuid(id))),
             &column(new, |job| job.delivery == DeliveryMode::AtMostOnce),
+            &column(new, |job| json(job.webhook.as_ref())).into_iter().collect::<Result<Vec<_>, _>>()?,
             &new.iter().map(|one| &one.submission.input[..]).collect::<Vec<_>>(),
         ],
     )

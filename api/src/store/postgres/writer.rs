@@ -216,7 +216,7 @@ async fn run(house: &House, client: &Object, batch: &[Command]) -> Result<Done, 
     let applying = apply::apply(client, &house.names, &happenings, &mut more);
     let (mark, submitted, applied) = try_join3(Mark::leave(client), submitting, applying).await?;
     writes.extend(more);
-    let news = writes.write(client).await?;
+    let news = writes.write(client, &house.hooks).await?;
     Ok(Done { submitted, applied, mark, news })
 }
 

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use buzzer_shared::id::JobId;
 use buzzer_shared::time::Time;
@@ -9,15 +9,20 @@ use tokio_postgres::{Row, Statement};
 
 use super::error::Failure;
 use super::hints::{FeedRange, News};
+use super::hooks::Hooks;
 use super::row::{self, Parameters, json};
+use super::{deliveries, webhooks};
+use crate::delivery::host;
 use crate::lifecycle::{Effect, Entry, Event, Ignored, Job, step};
-use crate::store::stored::Stored;
+use crate::store::stored::{Stored, wanting};
 use crate::store::{Change, code};
 
 /// What a transaction writes at its end, all at once: the rows of jobs that changed, and the log.
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     moved: Vec<Moved>,
+    /// Those that are new.
+    accepted: Vec<Stored>,
     log: Vec<Line>,
 }
 
@@ -35,6 +40,8 @@ struct Line {
     tenant: i64,
     job: i64,
     entry: Entry,
+    /// When it is written; the entry itself may be of a time by the clock of a worker.
+    now: Time,
 }
 
 impl Moved {
@@ -50,7 +57,7 @@ impl Writes {
         let transition = step(&moved.stored.job, event, now)?;
         moved.stored.job = transition.job;
         moved.changed = true;
-        moved.output = self.log(&moved.stored, transition.effects).or(moved.output.take());
+        moved.output = self.log(&moved.stored, transition.effects, now).or(moved.output.take());
         Ok(Change { job: moved.stored.job.clone(), was_out })
     }
 
@@ -74,12 +81,21 @@ impl Writes {
         jobs.into_iter().filter_map(|stored| self.move_on(stored, event, now).ok()).collect()
     }
 
-    /// Takes in the rows that go with a move of a job; its output, if that is among them, is handed back.
-    pub(super) fn log(&mut self, stored: &Stored, effects: Vec<Effect>) -> Option<Bytes> {
+    /// Takes in the rows that go with a new job.
+    pub(super) fn accept(&mut self, stored: Stored, effects: Vec<Effect>) {
+        let now = stored.job.created_at;
+        self.log(&stored, effects, now);
+        self.accepted.push(stored);
+    }
+
+    /// Takes in the rows that go with a move of a job; its output, if that is among them, is handed back. Of the internal
+    /// tenant nobody reads the logs: it has none.
+    fn log(&mut self, stored: &Stored, effects: Vec<Effect>, now: Time) -> Option<Bytes> {
         let mut kept = None;
         for effect in effects {
             match effect {
-                Effect::Log(entry) => self.log.push(Line { tenant: stored.tenant, job: stored.n, entry }),
+                Effect::Log(_) if stored.job.tenant.is_internal() => {}
+                Effect::Log(entry) => self.log.push(Line { tenant: stored.tenant, job: stored.n, entry, now }),
                 Effect::KeepOutput(output) => kept = Some(output),
             }
         }
@@ -89,6 +105,7 @@ impl Writes {
     /// Takes in what another part of the same transaction writes.
     pub(super) fn extend(&mut self, more: Writes) {
         self.moved.extend(more.moved);
+        self.accepted.extend(more.accepted);
         self.log.extend(more.log);
     }
 
@@ -96,11 +113,13 @@ impl Writes {
         self.moved.is_empty() && self.log.is_empty()
     }
 
-    /// Writes everything, the feeds' numbers last. The commit should follow at once: others wait for those.
-    pub(super) async fn write(self, client: &impl GenericClient) -> Result<News, Failure> {
+    /// Writes everything, the feeds' numbers last but for what these lead to. The commit should follow at once: others wait
+    /// for those.
+    pub(super) async fn write(self, client: &impl GenericClient, hooks: &Hooks) -> Result<News, Failure> {
         // Sent at once, in this order.
-        let ((), feeds) = try_join(self.write_rows(client), self.write_log(client)).await?;
-        Ok(News { jobs: self.changed(), feeds })
+        let ((), tenants) = try_join(self.write_rows(client), self.write_log(client)).await?;
+        self.write_deliveries(client, hooks, &tenants).await?;
+        Ok(News { jobs: self.changed(), feeds: tenants.into_iter().map(|tenant| tenant.feed).collect() })
     }
 
     /// The jobs that have something new in their log, and that somebody may wait for: who is new is not known to anybody.
@@ -163,7 +182,7 @@ impl Writes {
     }
 
     /// Locks the row of each tenant, raises its number, and writes the entries under the numbers in between.
-    async fn write_log(&self, client: &impl GenericClient) -> Result<Vec<FeedRange>, Failure> {
+    async fn write_log(&self, client: &impl GenericClient) -> Result<Vec<Raised>, Failure> {
         if self.log.is_empty() {
             return Ok(Vec::new());
         }
@@ -172,8 +191,70 @@ impl Writes {
         let append = client.prepare_cached(APPEND).await?;
         // Both are sent at once, in this order: the rows of the tenants are held for one round trip less.
         let raised = raise_feeds(client, &raise, &counts);
-        let (feeds, _) = try_join(raised, self.append(client, &append, counts.clone())).await?;
-        Ok(feeds)
+        let (tenants, _) = try_join(raised, self.append(client, &append, counts.clone())).await?;
+        Ok(tenants)
+    }
+
+    /// Begins the deliveries of what was logged. The rows of the tenants are locked: whom they have enabled is whom they had
+    /// when each entry got its number.
+    async fn write_deliveries(
+        &self,
+        client: &impl GenericClient,
+        hooks: &Hooks,
+        tenants: &[Raised],
+    ) -> Result<(), Failure> {
+        let with_hooks = tenants.iter().filter(|tenant| tenant.webhooks > 0);
+        let mut hooked = HashMap::new();
+        for Raised { feed, webhooks } in with_hooks {
+            hooked.insert(feed.tenant, hooks.of(client, feed.tenant, *webhooks).await?);
+        }
+        if hooked.is_empty() && self.jobs().all(|stored| stored.job.webhook.is_none()) {
+            return Ok(());
+        }
+        let jobs: HashMap<i64, &Job> = self.jobs().map(|stored| (stored.n, &stored.job)).collect();
+        let lines = || self.log.iter().filter_map(|line| Some((line, *jobs.get(&line.job)?)));
+        let hosts = self.keep_hosts(client, lines()).await?;
+        let mut raised = Vec::new();
+        for (line, job) in lines() {
+            let r#type = line.entry.r#type;
+            let begin = |webhook, url| deliveries::Raised {
+                tenant: line.tenant,
+                webhook,
+                url,
+                job: line.job,
+                seq: line.entry.seq,
+                r#type,
+                now: line.now,
+            };
+            let hooks = hooked.get(&line.tenant).into_iter();
+            raised.extend(hooks.flat_map(|hooks| wanting(hooks, job, r#type)).map(|hook| begin(hook.n, None)));
+            if let Some((url, host)) = named(line, job)
+                && let Some(n) = hosts.get(&host)
+            {
+                raised.push(begin(*n, Some(url)));
+            }
+        }
+        deliveries::begin(client, &raised).await
+    }
+
+    /// The rows for the hosts that are told of these lines because their jobs have named them.
+    async fn keep_hosts<'a>(
+        &self,
+        client: &impl GenericClient,
+        lines: impl Iterator<Item = (&'a Line, &'a Job)>,
+    ) -> Result<HashMap<(i64, String), i64>, Failure> {
+        let hosts: BTreeSet<_> = lines.filter_map(|(line, job)| Some(named(line, job)?.1)).collect();
+        match self.log.first() {
+            Some(line) if !hosts.is_empty() => {
+                webhooks::keep_hosts(client, &hosts.into_iter().collect::<Vec<_>>(), line.now).await
+            }
+            _ => Ok(HashMap::new()),
+        }
+    }
+
+    /// Every job that is written.
+    fn jobs(&self) -> impl Iterator<Item = &Stored> {
+        self.moved.iter().map(|moved| &moved.stored).chain(&self.accepted)
     }
 
     fn entries_of_each(&self) -> BTreeMap<i64, i64> {
@@ -218,12 +299,26 @@ impl Writes {
     }
 }
 
+/// The URL that is told of a line because the job has named it, and its host among those of the tenant.
+fn named<'a>(line: &Line, job: &'a Job) -> Option<(&'a str, (i64, String))> {
+    let own = job.webhook.as_ref().filter(|own| own.events.contain(line.entry.r#type))?;
+    Some((&own.url, (line.tenant, host(&own.url))))
+}
+
+/// A tenant whose row is locked, with the new numbers of its feed.
+#[derive(Debug)]
+struct Raised {
+    feed: FeedRange,
+    /// How often its webhooks have changed.
+    webhooks: i64,
+}
+
 /// The rows are locked in the order of their numbers, as everybody does.
 const RAISE: &str = "WITH owners AS MATERIALIZED \
                      (SELECT id FROM tenants WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE) \
                      UPDATE tenants AS t SET feed = t.feed + u.entries \
                      FROM owners AS o JOIN unnest($1::bigint[], $2::bigint[]) AS u (id, entries) ON u.id = o.id \
-                     WHERE t.id = o.id RETURNING t.id, t.feed, u.entries";
+                     WHERE t.id = o.id RETURNING t.id, t.feed, u.entries, t.webhooks";
 const APPEND: &str = "INSERT INTO events (tenant, feed, job, seq, at, attempt, type, data) \
                       SELECT u.tenant, t.feed - u.below, u.job, u.seq, u.at, u.attempt, u.type, u.data \
                       FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], \
@@ -235,12 +330,13 @@ async fn raise_feeds(
     client: &impl GenericClient,
     statement: &Statement,
     counts: &BTreeMap<i64, i64>,
-) -> Result<Vec<FeedRange>, tokio_postgres::Error> {
+) -> Result<Vec<Raised>, tokio_postgres::Error> {
     let (tenants, entries): (Vec<i64>, Vec<i64>) = counts.iter().map(|(tenant, entries)| (*tenant, *entries)).unzip();
     let rows = client.query(statement, &[&tenants, &entries]).await?;
-    let range = |row: &Row| {
+    let raised = |row: &Row| {
         let (last, entries): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
-        Ok(FeedRange { tenant: row.try_get(0)?, after: last - entries, last })
+        let feed = FeedRange { tenant: row.try_get(0)?, after: last - entries, last };
+        Ok(Raised { feed, webhooks: row.try_get(3)? })
     };
-    rows.iter().map(range).collect()
+    rows.iter().map(raised).collect()
 }

@@ -172,7 +172,7 @@ fn advance(
     match step(&stored.job, event, now) {
         Ok(transition) => {
             stored.job = transition.job;
-            log::write(session, stored, &transition.effects)?;
+            log::write(session, stored, &transition.effects, now)?;
             Ok(Ok(Change { job: stored.job.clone(), was_out }))
         }
         Err(ignored) => Ok(Err(ignored)),

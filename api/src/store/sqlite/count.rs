@@ -84,18 +84,20 @@ fn is_ready(stored: &Stored) -> bool {
     stored.job.phase == Phase::Ready
 }
 
-/// How much there is. Counts are read from indexes that hold only what is not done.
+/// How much there is. Counts are read from indexes that hold only what is not done. Deliveries have jobs, too, that no tenant
+/// has handed in; some of them may be done already.
 pub(super) fn usage(session: &Session) -> Result<Usage, StoreError> {
     let unfinished: i64 = session
         .prepare(
             "SELECT (SELECT count(*) FROM jobs INDEXED BY jobs_ready WHERE phase = 1) \
              + (SELECT count(*) FROM jobs INDEXED BY jobs_leases WHERE lease_until IS NOT NULL) \
-             + (SELECT count(*) FROM jobs INDEXED BY jobs_due WHERE phase IN (0, 4))",
+             + (SELECT count(*) FROM jobs INDEXED BY jobs_due WHERE phase IN (0, 4)) \
+             - (SELECT count(*) FROM deliveries INDEXED BY deliveries_under_way WHERE state = 1)",
         )?
         .query_one([], |row| row.get(0))?;
     let pragma = |name: &str| session.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let pages = pragma("page_count")? - pragma("freelist_count")?;
-    Ok(Usage { unfinished: unfinished.unsigned_abs(), bytes: (pages * pragma("page_size")?).unsigned_abs() })
+    Ok(Usage { unfinished: unfinished.max(0).unsigned_abs(), bytes: (pages * pragma("page_size")?).unsigned_abs() })
 }
 
 /// Writes a row and reads it back.

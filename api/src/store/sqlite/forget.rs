@@ -59,6 +59,7 @@ pub(super) fn delete(session: &Session, tenant: &Tenant, id: JobId) -> Result<De
 
 fn erase(session: &Session, job: &Old) -> Result<(), StoreError> {
     session.execute("DELETE FROM events WHERE job = ?1", [job.n])?;
+    session.execute("DELETE FROM deliveries WHERE job = ?1", [job.n])?;
     session.execute("DELETE FROM inputs WHERE n = ?1", [job.n])?;
     session.execute("DELETE FROM outputs WHERE n = ?1", [job.n])?;
     if let Some(key) = &job.key {

@@ -3,17 +3,22 @@ use buzzer_shared::time::Time;
 use rusqlite::{Row, params};
 use uuid::Uuid;
 
+use super::deliveries;
 use super::row::{self, from_json, json};
 use super::session::Session;
 use crate::lifecycle::{Effect, Entry};
 use crate::store::stored::Stored;
 use crate::store::{Fed, StoreError, code};
 
-/// Writes the rows that go with a move of a job.
-pub(super) fn write(session: &Session, stored: &Stored, effects: &[Effect]) -> Result<(), StoreError> {
+/// Writes the rows that go with a move of a job. Of the internal tenant nobody reads the logs: it has none.
+pub(super) fn write(session: &Session, stored: &Stored, effects: &[Effect], now: Time) -> Result<(), StoreError> {
     for effect in effects {
         match effect {
-            Effect::Log(entry) => append(session, stored, entry)?,
+            Effect::Log(_) if stored.job.tenant.is_internal() => {}
+            Effect::Log(entry) => {
+                append(session, stored, entry)?;
+                deliveries::raise(session, stored, entry, now)?;
+            }
             Effect::KeepOutput(output) => {
                 session.execute("INSERT INTO outputs (n, output) VALUES (?1, ?2)", params![stored.n, &output[..]])?;
             }

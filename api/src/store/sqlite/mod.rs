@@ -11,6 +11,7 @@ mod writer;
 
 mod apply;
 mod count;
+mod deliveries;
 mod error;
 mod fleet;
 mod forget;
@@ -19,6 +20,7 @@ mod list;
 mod log;
 mod row;
 mod submit;
+mod webhooks;
 
 #[cfg(test)]
 mod tests;
@@ -28,10 +30,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::id::{DeliveryId, JobId, Tenant, WebhookId, WorkerId};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::message::Announce;
 use buzzer_shared::time::Time;
+use buzzer_shared::webhook::Secret;
 
 use open::Database;
 pub use open::OpenError;
@@ -40,9 +43,11 @@ pub use survey::survey;
 use writer::Writer;
 
 use super::{
-    ApiKey, Applied, Asked, Backlog, Change, Deleted, Fed, Filter, Happening, JobWithContent, Key, KeyHash, KeyId,
-    Keyring, KnownKind, KnownWorker, Listed, Outgoing, Page, Store, StoreError, Submission, Submitted, Usage, Wish,
+    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, Deleted, Ended, Fed, Filter, Happening, JobWithContent,
+    Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation, Settlement, Store,
+    StoreError, Submission, Submitted, Usage, Webhooks, Wish,
 };
+use crate::delivery::{Delivery, Edit, Rules, Secrets, Webhook};
 use crate::lifecycle::{Entry, Job};
 use crate::retention::Retention;
 
@@ -118,6 +123,138 @@ impl Keyring for SqliteStore {
     async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError> {
         let id = id.clone();
         self.writer.write(move |session| keyring::revoke(session, &id, now)).await
+    }
+}
+
+#[async_trait]
+impl Webhooks for SqliteStore {
+    async fn keep_webhook(&self, tenant: &Tenant, webhook: &Webhook, most: usize) -> Result<bool, StoreError> {
+        let (tenant, webhook) = (tenant.clone(), webhook.clone());
+        self.writer.write(move |session| webhooks::keep(session, &tenant, &webhook, most)).await
+    }
+
+    async fn webhook(&self, tenant: &Tenant, id: WebhookId) -> Result<Option<Webhook>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| Ok(webhooks::by_id(session, &tenant, id)?.map(|(_, webhook)| webhook))).await
+    }
+
+    async fn webhooks(&self, tenant: &Tenant, page: Page) -> Result<Vec<(i64, Webhook)>, StoreError> {
+        let tenant = tenant.clone();
+        self.readers.read(move |session| webhooks::list(session, &tenant, page)).await
+    }
+
+    async fn edit_webhook(
+        &self,
+        tenant: &Tenant,
+        id: WebhookId,
+        edit: &Edit,
+        now: Time,
+    ) -> Result<Option<Webhook>, StoreError> {
+        let (tenant, edit) = (tenant.clone(), edit.clone());
+        self.writer.write(move |session| webhooks::change(session, &tenant, id, |webhook| edit.of(webhook, now))).await
+    }
+
+    async fn rotate_secret(
+        &self,
+        tenant: &Tenant,
+        id: WebhookId,
+        rotation: &Rotation,
+        now: Time,
+    ) -> Result<Option<Webhook>, StoreError> {
+        let (tenant, rotation) = (tenant.clone(), rotation.clone());
+        self.writer
+            .write(move |session| webhooks::change(session, &tenant, id, |webhook| rotation.of(webhook, now)))
+            .await
+    }
+
+    async fn delete_webhook(&self, tenant: &Tenant, id: WebhookId, now: Time) -> Result<Option<Webhook>, StoreError> {
+        let tenant = tenant.clone();
+        self.writer.write(move |session| webhooks::delete(session, &tenant, id, now)).await
+    }
+
+    async fn job_secrets(&self, tenant: &Tenant, fresh: &Secret) -> Result<Secrets, StoreError> {
+        let (tenant, fresh) = (tenant.clone(), fresh.clone());
+        self.writer.write(move |session| webhooks::job_secrets(session, &tenant, &fresh)).await
+    }
+
+    async fn rotate_job_secret(&self, tenant: &Tenant, rotation: &Rotation, now: Time) -> Result<Secrets, StoreError> {
+        let (tenant, rotation) = (tenant.clone(), rotation.clone());
+        self.writer.write(move |session| webhooks::rotate_job_secret(session, &tenant, &rotation, now)).await
+    }
+
+    async fn deliveries(
+        &self,
+        tenant: &Tenant,
+        to: Addressee,
+        choice: &Choice,
+        page: Page,
+    ) -> Result<Option<Vec<(i64, Delivery)>>, StoreError> {
+        let (tenant, choice) = (tenant.clone(), *choice);
+        self.readers.read(move |session| deliveries::list(session, &tenant, to, &choice, page)).await
+    }
+
+    async fn begin_test(&self, tenant: &Tenant, id: WebhookId, now: Time) -> Result<Option<Delivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.writer.write(move |session| deliveries::begin_test(session, &tenant, id, now)).await
+    }
+
+    async fn replay(
+        &self,
+        tenant: &Tenant,
+        to: Addressee,
+        id: DeliveryId,
+        now: Time,
+    ) -> Result<Option<Delivery>, StoreError> {
+        let tenant = tenant.clone();
+        self.writer.write(move |session| deliveries::replay(session, &tenant, to, id, now)).await
+    }
+
+    async fn replay_events(
+        &self,
+        tenant: &Tenant,
+        id: WebhookId,
+        events: &[(JobId, u32)],
+        undelivered: bool,
+        now: Time,
+    ) -> Result<usize, StoreError> {
+        let (tenant, events) = (tenant.clone(), events.to_vec());
+        self.writer
+            .write(move |session| deliveries::replay_events(session, &tenant, id, &events, undelivered, now))
+            .await
+    }
+
+    async fn listening(&self) -> Result<HashSet<Tenant>, StoreError> {
+        self.readers.read(webhooks::listening).await
+    }
+
+    async fn take_deliveries(&self, slots: usize, now: Time) -> Result<Vec<Job>, StoreError> {
+        // Most often nobody has a turn: that need not wait behind the submissions.
+        if self.readers.read(move |session| deliveries::turn(session, slots, now)).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.writer.write(move |session| deliveries::take(session, slots, now)).await
+    }
+
+    async fn ended_deliveries(&self, limit: usize) -> Result<Vec<Ended>, StoreError> {
+        self.readers.read(move |session| deliveries::ended(session, limit)).await
+    }
+
+    async fn settle_deliveries(
+        &self,
+        attempts: Vec<Settlement>,
+        rules: &Rules,
+        now: Time,
+    ) -> Result<Vec<Webhook>, StoreError> {
+        let rules = rules.clone();
+        self.writer.write(move |session| deliveries::settle_all(session, &attempts, &rules, now)).await
+    }
+
+    async fn letter(&self, id: DeliveryId, run: JobId) -> Result<Option<Letter>, StoreError> {
+        self.readers.read(move |session| deliveries::letter(session, id, run)).await
+    }
+
+    async fn forget_deliveries(&self, before: Time, limit: usize) -> Result<usize, StoreError> {
+        self.writer.write(move |session| deliveries::forget(session, before, limit)).await
     }
 }
 

@@ -61,9 +61,9 @@ pub(super) fn insert(session: &Session, job: &Job, tenant: i64, key: Option<&str
     session.execute(
         "INSERT INTO jobs (id, tenant, kind, priority, timeout, max_attempts, backoff, max_backoff, created_at, \
          expires_at, key, tags, phase, run_at, lease_until, attempt, dispatch, awaited, signal, seq, started_at, \
-         finished_at, progress, error, retry_of, at_most_once) \
+         finished_at, progress, error, retry_of, at_most_once, webhook) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, \
-         ?23, ?24, ?25, ?26)",
+         ?23, ?24, ?25, ?26, ?27)",
         params![
             job.id.as_uuid(),
             tenant,
@@ -91,6 +91,7 @@ pub(super) fn insert(session: &Session, job: &Job, tenant: i64, key: Option<&str
             json(job.error.as_ref())?,
             job.retry_of.as_ref().map(JobId::as_uuid),
             job.delivery == DeliveryMode::AtMostOnce,
+            json(job.webhook.as_ref())?,
         ],
     )?;
     Ok(session.connection.last_insert_rowid())
@@ -162,6 +163,7 @@ pub(super) fn stored(session: &Session, row: &Row<'_>) -> Result<Stored, StoreEr
         early: row.get::<_, Option<bool>>(27)?.map(|charged| Early { charged }),
         suspicion: Suspicion { alone: row.get(28)?, vanished: row.get(29)?, crashes: row.get(30)? },
         told: row.get(31)?,
+        webhook: from_json(row, 32)?,
     };
     Ok(Stored { n: row.get(0)?, tenant, job })
 }

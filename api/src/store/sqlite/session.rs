@@ -1,12 +1,15 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::Tenant;
 use buzzer_shared::kind::Kind;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params};
 
+use super::webhooks;
 use crate::store::StoreError;
+use crate::store::stored::Hook;
 
 /// A connection, and what it remembers of the small tables that every row points to.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ struct Memory {
     tenants: HashMap<i64, Tenant>,
     tenant_ids: HashMap<Tenant, i64>,
     feeds: HashMap<i64, Feed>,
+    /// The webhooks that each tenant has enabled. Nobody else writes them.
+    hooks: HashMap<i64, Arc<[Hook]>>,
     /// The rows of jobs that cannot be read, and were told.
     unreadable: HashSet<i64>,
 }
@@ -71,7 +76,7 @@ impl Session {
             return Ok(tenant.clone());
         }
         let name: String = self.prepare("SELECT name FROM tenants WHERE id = ?1")?.query_one([id], |row| row.get(0))?;
-        let tenant: Tenant = name.parse().map_err(|error| StoreError::Corrupt(format!("{error}")))?;
+        let tenant = Tenant::from_stored(&name).map_err(|error| StoreError::Corrupt(format!("{error}")))?;
         self.memory.borrow_mut().tenants.insert(id, tenant.clone());
         Ok(tenant)
     }
@@ -143,6 +148,21 @@ impl Session {
             feed.written = true;
         }
         Ok(())
+    }
+
+    /// The webhooks that a tenant has enabled.
+    pub(super) fn hooks(&self, tenant: i64) -> Result<Arc<[Hook]>, StoreError> {
+        if let Some(hooks) = self.memory.borrow().hooks.get(&tenant) {
+            return Ok(Arc::clone(hooks));
+        }
+        let hooks: Arc<[Hook]> = webhooks::enabled(self, tenant)?.into();
+        self.memory.borrow_mut().hooks.insert(tenant, Arc::clone(&hooks));
+        Ok(hooks)
+    }
+
+    /// The webhooks of a tenant have changed.
+    pub(super) fn forget_hooks(&self, tenant: i64) {
+        self.memory.borrow_mut().hooks.remove(&tenant);
     }
 
     /// Forgets all that may have come from a transaction which was rolled back.

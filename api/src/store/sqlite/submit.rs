@@ -32,7 +32,8 @@ pub(super) fn submit(session: &Session, submission: &Submission) -> Result<Submi
             params![tenant, name, value, n],
         )?;
     }
-    log::write(session, &Stored { n, tenant, job: job.clone() }, &submission.accepted.effects)?;
+    let stored = Stored { n, tenant, job: job.clone() };
+    log::write(session, &stored, &submission.accepted.effects, job.created_at)?;
     Ok(Submitted::New)
 }
 

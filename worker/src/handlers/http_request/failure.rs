@@ -1,13 +1,14 @@
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use buzzer_shared::problem::{http, job};
 use buzzer_shared::time::Time;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::HeaderMap;
 
 use super::call::Call;
 use crate::egress::EgressError;
 use crate::error::JobError;
+use crate::handlers::retry_after::retry_after;
 
 /// A service that asks for more patience than this is asked again after it.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
@@ -95,20 +96,10 @@ fn again(status: StatusCode, headers: &HeaderMap, now: Time) -> Again {
     }
 }
 
-/// `Retry-After` has seconds or a date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Time) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-    Some((Time::from_millis(0) + date).since(now))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use reqwest::header::HeaderValue;
+    use reqwest::header::{HeaderValue, RETRY_AFTER};
 
     /// 2026-11-22T17:14:00Z.
     const NOW: Time = Time::from_millis(1_795_367_640_000);

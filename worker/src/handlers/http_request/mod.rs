@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use buzzer_shared::egress::AllowList;
 use buzzer_shared::time::{Clock, SystemClock};
 use reqwest::Response;
 use reqwest::header::HeaderMap;
@@ -20,7 +21,7 @@ use self::call::Call;
 use self::failure::Failure;
 use self::input::Input;
 use crate::context::JobContext;
-use crate::egress::{AllowList, Egress, EgressError};
+use crate::egress::{Egress, EgressError};
 use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions};
 

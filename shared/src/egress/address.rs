@@ -42,7 +42,7 @@ const NOT_PUBLIC_V6: [Ipv6Net; 4] = [
 /// An IPv4 address that is wrapped in an IPv6 one counts as IPv4 when it is mapped (`::ffff:0:0/96`), for the system
 /// dials IPv4 then. Any other wrapping is refused, public or not. A NAT64 that uses a prefix of the operator's own
 /// cannot be told from public addresses.
-pub(crate) fn is_public(address: IpAddr) -> bool {
+pub(super) fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => NOT_PUBLIC_V4.iter().all(|net| !net.contains(&address)),
         IpAddr::V6(address) => {

@@ -1,0 +1,92 @@
+/// So many deliveries to one endpoint may be under way.
+pub const ROOM: usize = 4;
+
+/// An endpoint that has deliveries which are due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ripe {
+    /// The number of its row.
+    pub webhook: i64,
+    pub failing: bool,
+    pub under_way: usize,
+}
+
+/// How many deliveries are under way, to all endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Load {
+    pub total: usize,
+    /// To those that fail.
+    pub failing: usize,
+}
+
+/// So many deliveries of one endpoint go out now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    pub webhook: i64,
+    pub most: usize,
+}
+
+/// Which endpoints may have more under way now, and how many. The first of each come first, those that have waited longest
+/// before the others (`ripe` is in that order); then the second of each, and so on.
+///
+/// A healthy endpoint may have [`ROOM`] under way, a failing one a single one; and those that fail take up no more than
+/// half of the `slots` of all workers, however many they are. So whoever hangs holds up himself alone.
+pub fn turns(ripe: &[Ripe], load: Load, slots: usize) -> Vec<Turn> {
+    let mut free = slots.saturating_sub(load.total);
+    let mut free_for_failing = (slots / 2).max(1).saturating_sub(load.failing);
+    let mut taken = vec![0; ripe.len()];
+    for round in 1..=ROOM {
+        for (of, taken) in ripe.iter().zip(&mut taken) {
+            let room = if of.failing { 1 } else { ROOM };
+            if of.under_way + round > room || free == 0 || (of.failing && free_for_failing == 0) {
+                continue;
+            }
+            *taken = round;
+            free -= 1;
+            free_for_failing -= usize::from(of.failing);
+        }
+    }
+    let turn = |(of, most): (&Ripe, usize)| Turn { webhook: of.webhook, most };
+    ripe.iter().zip(taken).map(turn).filter(|turn| turn.most > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ripe(webhook: i64, failing: bool, under_way: usize) -> Ripe {
+        Ripe { webhook, failing, under_way }
+    }
+
+    fn most(ripe: &[Ripe], load: Load, slots: usize) -> Vec<(i64, usize)> {
+        turns(ripe, load, slots).into_iter().map(|turn| (turn.webhook, turn.most)).collect()
+    }
+
+    #[test]
+    fn a_healthy_endpoint_has_several_under_way_and_a_failing_one_a_single_one() {
+        let all = [ripe(1, false, 0), ripe(2, true, 0), ripe(3, false, 3), ripe(4, true, 1), ripe(5, false, 4)];
+        let load = Load { total: 8, failing: 1 };
+        assert_eq!(most(&all, load, 100), [(1, 4), (2, 1), (3, 1)]);
+        // It was healthy when they went out.
+        assert_eq!(most(&[ripe(6, true, 4)], load, 100), []);
+    }
+
+    #[test]
+    fn with_few_slots_each_has_one_before_any_has_two() {
+        let all = [ripe(1, false, 0), ripe(2, false, 0), ripe(3, false, 0)];
+        assert_eq!(most(&all, Load::default(), 2), [(1, 1), (2, 1)]);
+        assert_eq!(most(&all, Load::default(), 4), [(1, 2), (2, 1), (3, 1)]);
+        assert_eq!(most(&all, Load { total: 4, failing: 0 }, 4), []);
+        assert_eq!(most(&all, Load { total: 9, failing: 0 }, 4), []);
+    }
+
+    #[test]
+    fn those_that_fail_leave_half_of_the_slots_to_the_others() {
+        let failing: Vec<_> = (0..100).map(|webhook| ripe(webhook, true, 0)).collect();
+        assert_eq!(turns(&failing, Load::default(), 64).len(), 32);
+        assert_eq!(turns(&failing, Load { total: 30, failing: 30 }, 64).len(), 2);
+        let with_one: Vec<_> = failing.into_iter().chain([ripe(100, false, 0)]).collect();
+        assert!(most(&with_one, Load { total: 32, failing: 32 }, 64) == [(100, 4)]);
+        assert_eq!(most(&[ripe(1, true, 0)], Load::default(), 1), [(1, 1)], "a single slot is for all");
+        assert_eq!(most(&[ripe(1, true, 0)], Load::default(), 0), []);
+    }
+}
