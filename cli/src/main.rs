@@ -1,5 +1,5 @@
 //! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`watch`],
-//! [`parked`]); these talk through [`client`], know a job as [`job`] has it, and follow one by [`follow`]. [`keys`]
+//! [`listen`], [`parked`]); these talk through [`client`], know a job as [`job`] has it, and follow one by [`follow`]. [`keys`]
 //! works on the store itself, [`doctor`] looks whether all can run, [`mod@bench`] measures how fast, with a client of
 //! its own, [`prove`] checks what is promised, and [`up`] runs it. All end as [`failure`] says.
 
@@ -13,6 +13,7 @@ mod get;
 mod job;
 mod keys;
 mod list;
+mod listen;
 mod output;
 mod parked;
 mod prove;
@@ -53,6 +54,7 @@ enum Command {
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
     Watch(watch::Watch),
+    Listen(listen::Listen),
     Bench(Box<bench::Bench>),
     #[command(hide = true)]
     TwoHops(bench::TwoHops),
@@ -87,6 +89,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cancel(cancel) => cancel.run(&client()?).await,
         Command::Retry(retry) => retry.run(&client()?).await,
         Command::Watch(watch) => watch.run(&client()?).await,
+        Command::Listen(listen) => listen.run(&client()?).await,
         Command::Bench(bench) => bench.run(server).await,
         Command::TwoHops(two_hops) => two_hops.run().await,
         Command::Parked(parked) => parked.run(&client()?).await,
