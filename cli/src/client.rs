@@ -1,6 +1,8 @@
 //! Buzzer's HTTP interface, as far as the commands use it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use buzzer_api::auth::{NotAKey, Secret};
@@ -18,7 +20,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sse_stream::SseByteStream;
+use sse_stream::{Sse, SseByteStream};
 use url::Url;
 
 use crate::failure::in_words;
@@ -153,10 +155,43 @@ pub struct ParkedMessage {
     pub body: Option<String>,
 }
 
+/// Which events of the feed. The names are those of the query.
+#[derive(Debug, Default, Serialize)]
+pub struct Choice {
+    pub kind: Option<Kind>,
+    /// `name:value`.
+    pub tag: Option<String>,
+    pub state: Option<State>,
+}
+
+/// A place in the feed: what the server said as `id`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FeedPlace(String);
+
+impl FromStr for FeedPlace {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Self, NotAPlace> {
+        let number = text.strip_prefix('f').filter(|number| number.parse::<u64>().is_ok());
+        number.map(|_| Self(text.into())).ok_or(NotAPlace)
+    }
+}
+
+impl fmt::Display for FeedPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a place in the feed is `f` and a number, like f0")]
+pub struct NotAPlace;
+
 /// Something that happened to a job.
 #[derive(Debug, Deserialize)]
 pub struct Event {
     pub seq: u32,
+    pub job_id: JobId,
     pub at: Time,
     pub r#type: String,
     pub data: Option<Box<RawValue>>,
@@ -177,20 +212,52 @@ pub struct Events {
 impl Events {
     /// The next event; `None` when the server has no more to say.
     pub async fn next(&mut self) -> Result<Option<Said<Event>>, ClientError> {
-        while let Some(block) = self.stream.next().await {
-            let block = block.map_err(|error| self.cut(&error))?;
+        while let Some(block) = self.block().await? {
             // What has no data is no event, but a sign of life.
-            let Some(json) = block.data else { continue };
-            return match serde_json::from_str(&json) {
-                Ok(value) => Ok(Some(Said { value, json: json.into_bytes() })),
-                Err(error) => Err(ClientError::Strange { server: self.server.clone(), reason: error.to_string() }),
-            };
+            if let Some(json) = block.data {
+                return self.read(json).map(Some);
+            }
         }
         Ok(None)
     }
 
+    async fn block(&mut self) -> Result<Option<Sse>, ClientError> {
+        self.stream.next().await.transpose().map_err(|error| self.cut(&error))
+    }
+
+    fn read(&self, json: String) -> Result<Said<Event>, ClientError> {
+        match serde_json::from_str(&json) {
+            Ok(value) => Ok(Said { value, json: json.into_bytes() }),
+            Err(error) => Err(ClientError::Strange { server: self.server.clone(), reason: error.to_string() }),
+        }
+    }
+
     fn cut(&self, error: &sse_stream::Error) -> ClientError {
         ClientError::Unreachable { server: self.server.clone(), reason: root_cause(error), in_doubt: false }
+    }
+}
+
+/// The events of all jobs of a tenant as they come, each with its place. They have no end of their own.
+pub struct Feed(Events);
+
+/// What comes in a feed.
+#[derive(Debug)]
+pub struct Fed {
+    pub place: FeedPlace,
+    /// `None`: the server says only where it is.
+    pub event: Option<Said<Event>>,
+}
+
+impl Feed {
+    /// What comes next; `None` when the server stops.
+    pub async fn next(&mut self) -> Result<Option<Fed>, ClientError> {
+        while let Some(block) = self.0.block().await? {
+            if let Some(place) = block.id {
+                let event = block.data.map(|json| self.0.read(json)).transpose()?;
+                return Ok(Some(Fed { place: FeedPlace(place), event }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -311,7 +378,18 @@ impl Client {
 
     /// The events of a job after event `seq`, as they come. `None`: that was the last.
     pub async fn events(&self, id: JobId, seq: u32) -> Result<Option<Events>, ClientError> {
-        let request = self.request(Method::GET, &["jobs", &id.to_string(), "events"]).query(&[("after", seq)]);
+        self.stream(self.request(Method::GET, &["jobs", &id.to_string(), "events"]).query(&[("after", seq)])).await
+    }
+
+    /// The events of all jobs that fit, after a place in the feed or from now on, as they come.
+    pub async fn feed(&self, choice: &Choice, after: Option<&FeedPlace>) -> Result<Feed, ClientError> {
+        let request = self.request(Method::GET, &["events"]).query(choice).query(&[("after", after)]);
+        let stream = self.stream(request).await?;
+        stream.map(Feed).ok_or_else(|| self.strange("the feed has an end".into()))
+    }
+
+    /// A stream of events; `None` where there will be no more.
+    async fn stream(&self, request: RequestBuilder) -> Result<Option<Events>, ClientError> {
         let request = request.header("accept", "text/event-stream").build();
         let request = request.map_err(|error| self.unreachable(&error, false))?;
         let response = self.streams.execute(request).await.map_err(|error| self.unreachable(&error, false))?;
@@ -435,7 +513,8 @@ impl Client {
         refusal(&self.server, self.key.is_some(), status, body)
     }
 
-    fn strange(&self, reason: String) -> ClientError {
+    /// What answers is not Buzzer.
+    pub fn strange(&self, reason: String) -> ClientError {
         ClientError::Strange { server: self.server.clone(), reason }
     }
 

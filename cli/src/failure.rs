@@ -35,6 +35,9 @@ pub enum Failure {
     /// So many jobs of a bench ended otherwise than succeeded.
     #[error("{0} jobs did not succeed; `buzzer list --state failed` shows them")]
     NotSucceeded(u64),
+    /// So many posts of `buzzer listen` were not answered with success.
+    #[error("{0} of the posts were not taken")]
+    NotTaken(u64),
     /// A process that a bench is to watch cannot be seen.
     #[error("cannot watch {name}: {reason}")]
     Unwatched { name: String, reason: String },
@@ -67,7 +70,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoOutput(_) | Self::Missing { .. } | Self::NotSucceeded(_) | Self::Undelivered => 1,
-            Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken(_) => 1,
+            Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken(_) | Self::NotTaken(_) => 1,
             Self::Usage(_) | Self::Output(_) | Self::Unwatched { .. } => 2,
             // The store behind it, or a proxy before it, is away.
             Self::Client(error @ ClientError::Refused(_)) if error.is_passing() => 3,

@@ -23,8 +23,7 @@ pub struct Following<'a> {
     /// The number of the last event.
     seq: u32,
     source: Option<Source>,
-    /// In a row.
-    failures: u32,
+    patience: Patience,
 }
 
 /// Where events come from.
@@ -37,7 +36,7 @@ enum Source {
 impl<'a> Following<'a> {
     /// What happens to a job after event `seq`.
     pub fn new(client: &'a Client, id: JobId, seq: u32) -> Self {
-        Self { client, id, seq, source: None, failures: 0 }
+        Self { client, id, seq, source: None, patience: Patience::default() }
     }
 
     /// The next event; `None` behind the last. `say` is told when the server is away, and tried again.
@@ -45,7 +44,8 @@ impl<'a> Following<'a> {
         loop {
             let error = match self.step().await {
                 Ok(Step::Event(event)) => {
-                    (self.seq, self.failures) = (event.value.seq, 0);
+                    self.seq = event.value.seq;
+                    self.patience.renew();
                     return Ok(Some(event));
                 }
                 Ok(Step::Over) => return Ok(None),
@@ -54,15 +54,7 @@ impl<'a> Following<'a> {
                 Err(error) => Some(error),
             };
             self.source = None;
-            match error {
-                Some(error) => {
-                    self.failures += 1;
-                    let Some(pause) = pause(&error, self.failures) else { return Err(error) };
-                    say(&format!("{error}. Trying again in {}.", Span::from(pause)));
-                    tokio::time::sleep(pause).await;
-                }
-                None => tokio::time::sleep(PATIENCE.backoff.as_duration()).await,
-            }
+            self.patience.after(error, &say).await?;
         }
     }
 
@@ -70,7 +62,7 @@ impl<'a> Following<'a> {
         if self.source.is_none() {
             self.source = self.open().await?;
             // The server is there, however often somebody in between cuts off a job that is quiet.
-            self.failures = 0;
+            self.patience.renew();
         }
         let next = match &mut self.source {
             Some(Source::Stream(events)) => events.next().await?,
@@ -87,6 +79,36 @@ impl<'a> Following<'a> {
             }
             opened => Ok(opened?.map(|events| Source::Stream(Box::new(events)))),
         }
+    }
+}
+
+/// How long a server that is away is waited for.
+#[derive(Debug, Default)]
+pub struct Patience {
+    /// In a row.
+    failures: u32,
+}
+
+impl Patience {
+    /// The server is there.
+    pub fn renew(&mut self) {
+        self.failures = 0;
+    }
+
+    /// Waits for a while before the next try. `say` is told what went wrong, if anything did.
+    ///
+    /// # Errors
+    /// What went wrong, where another try is no use or there were too many.
+    pub async fn after(&mut self, error: Option<ClientError>, say: impl Fn(&str)) -> Result<(), ClientError> {
+        let Some(error) = error else {
+            tokio::time::sleep(PATIENCE.backoff.as_duration()).await;
+            return Ok(());
+        };
+        self.failures += 1;
+        let Some(pause) = pause(&error, self.failures) else { return Err(error) };
+        say(&format!("{error}. Trying again in {}.", Span::from(pause)));
+        tokio::time::sleep(pause).await;
+        Ok(())
     }
 }
 

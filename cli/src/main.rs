@@ -1,7 +1,7 @@
 //! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`watch`],
-//! [`parked`], [`webhooks`]); these talk through [`client`], know a job as [`job`] has it, and follow one by [`follow`]. [`keys`]
-//! works on the store itself, [`doctor`] looks whether all can run, [`mod@bench`] measures how fast, with a client of
-//! its own, [`prove`] checks what is promised, and [`up`] runs it. All end as [`failure`] says.
+//! [`listen`], [`webhooks`], [`parked`]); these talk through [`client`], know a job as [`job`] has it, and follow one by
+//! [`follow`]. [`keys`] works on the store itself, [`doctor`] looks whether all can run, [`mod@bench`] measures how fast,
+//! with a client of its own, [`prove`] checks what is promised, and [`up`] runs it. All end as [`failure`] says.
 
 mod bench;
 mod cancel;
@@ -13,6 +13,7 @@ mod get;
 mod job;
 mod keys;
 mod list;
+mod listen;
 mod output;
 mod parked;
 mod prove;
@@ -55,6 +56,7 @@ enum Command {
     Cancel(cancel::Cancel),
     Retry(retry::Retry),
     Watch(watch::Watch),
+    Listen(listen::Listen),
     Bench(Box<bench::Bench>),
     #[command(hide = true)]
     TwoHops(bench::TwoHops),
@@ -90,6 +92,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Cancel(cancel) => cancel.run(&client()?).await,
         Command::Retry(retry) => retry.run(&client()?).await,
         Command::Watch(watch) => watch.run(&client()?).await,
+        Command::Listen(listen) => listen.run(&client()?).await,
         Command::Bench(bench) => bench.run(server).await,
         Command::TwoHops(two_hops) => two_hops.run().await,
         Command::Webhooks(webhooks) => webhooks.run(&client()?).await,

@@ -23,6 +23,7 @@ mod poison;
 mod postgres;
 mod prove;
 mod readme;
+mod receivers;
 mod replicas;
 mod simulation;
 mod start;

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
 
 use buzzer_prove::ground::guardian::Guardian;
@@ -194,17 +194,31 @@ impl Api {
         self.start_command(arguments).await
     }
 
-    /// The same, running already; the API may be damaged meanwhile.
+    /// The same with what it complained of.
+    pub async fn command_with_complaints(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.output(arguments).await;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The command, running already; the API may be damaged meanwhile.
     pub fn start_command(&self, arguments: &[&str]) -> impl Future<Output = (i32, String)> + use<> {
+        let running = self.output(arguments);
+        async move {
+            let output = running.await;
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+    }
+
+    fn output(&self, arguments: &[&str]) -> impl Future<Output = Output> + use<> {
         let mut command = tokio::process::Command::new(COMMAND.path());
         command.args(COMMAND.arguments).args(arguments).kill_on_drop(true);
         command.env_clear().env("BUZZER_SERVER", format!("http://{}", self.address)).env("BUZZER_STORE", self.store());
         let running = tokio::spawn(async move { command.output().await });
         async move {
             let output = within("the command", COMMAND_LIMIT, running).await.expect("it is waited for");
-            let output = output.expect("the command runs");
-            eprint!("{}", String::from_utf8_lossy(&output.stderr));
-            (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+            output.expect("the command runs")
         }
     }
 
