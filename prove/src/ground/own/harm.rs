@@ -14,6 +14,7 @@ use crate::ground::rabbitmq::{self, RabbitMq};
 use crate::ground::{Ground, GroundError, Make};
 use crate::nemesis::fault::{BrokerAccess, BrokerFault, Disk, Fault, Part, Shape};
 use crate::proxy::Proxy;
+use crate::wait::eventually;
 
 /// So little memory that RabbitMQ has more at once, and what it may have otherwise.
 const LITTLE_MEMORY: &str = "0.00001";
@@ -21,6 +22,8 @@ const ENOUGH_MEMORY: &str = "0.4";
 /// More than any disk has free, and what is enough otherwise.
 const MUCH_DISK: &str = "1000000GB";
 const LITTLE_DISK: &str = "50MB";
+/// A queue that is not back by then, after RabbitMQ is, does not come back.
+const QUEUES_LIMIT: Duration = Duration::from_secs(10);
 
 #[async_trait(?Send)]
 impl Ground for OwnSystem {
@@ -160,13 +163,12 @@ impl Ground for OwnSystem {
             Fault::ClockStep(part, _) => self.service(part)?.step_clock(0),
             Fault::DiskFull(disk) => {
                 self.disk(disk).map_or(Ok(()), SmallDisk::make_room)?;
-                // RabbitMQ's own log ends when it cannot be written, and the queues with it, though the node goes on
-                // and takes connections. Only a restart of RabbitMQ mends that.
-                if disk == Disk::Broker {
-                    self.stop(Part::Broker).await?;
-                    self.start(Part::Broker).await?;
+                match disk {
+                    Disk::Sqlite => Ok(()),
+                    // It ends where it cannot write its own log.
+                    Disk::Postgres => self.start(Part::Store).await,
+                    Disk::Broker => self.restart_broker().await,
                 }
-                Ok(())
             }
             _ => Err(GroundError::Unfit(fault)),
         }
@@ -211,14 +213,32 @@ impl OwnSystem {
         }
     }
 
+    /// RabbitMQ's own log ends when it cannot be written, and the queues with it, though the node goes on and takes
+    /// connections. Only a restart mends that; and where not even that brings a queue back, it is deleted, by hand as
+    /// docs/reliability.md has it.
+    async fn restart_broker(&self) -> Result<(), GroundError> {
+        self.stop(Part::Broker).await?;
+        self.start(Part::Broker).await?;
+        let Broker::Own { node, stranger, .. } = &self.broker else { return Ok(()) };
+        let mut dead = Vec::new();
+        let all_back = eventually("every queue to be back", QUEUES_LIMIT, async || {
+            dead = node.dead_queues().await.ok()?;
+            dead.is_empty().then_some(())
+        });
+        if all_back.await.is_err() {
+            Messages { node, stranger, topology: &self.topology }.delete(&dead).await?;
+        }
+        Ok(())
+    }
+
     async fn strike_broker(&self, fault: BrokerFault) -> Result<(), GroundError> {
         let Broker::Own { node, stranger, .. } = &self.broker else { return Ok(()) };
         let messages = Messages { node, stranger, topology: &self.topology };
         match fault {
             BrokerFault::Purge => messages.purge().await,
-            BrokerFault::Delete => messages.delete().await,
+            BrokerFault::Delete => messages.delete(&messages.queues()).await,
             BrokerFault::DeleteAndKill => {
-                messages.delete().await?;
+                messages.delete(&messages.queues()).await?;
                 messages.made_again().await?;
                 node.kill();
                 Ok(())
@@ -245,7 +265,7 @@ impl OwnSystem {
         match fault {
             BrokerFault::DeleteAndKill => node.start_again().await,
             // The API makes it again, as it should be.
-            BrokerFault::DeclareOtherwise => messages.delete().await,
+            BrokerFault::DeclareOtherwise => messages.delete(&messages.queues()).await,
             BrokerFault::ChangePassword => {
                 let password = node.url().password().unwrap_or_default().to_owned();
                 for user in self.users() {

@@ -6,6 +6,7 @@ mod messages;
 mod service;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use self::service::Service;
 use super::disk::SmallDisk;
 use super::error::GroundError;
 use super::ports;
-use super::postgres::Postgres;
+use super::postgres::{self, Postgres};
 use super::rabbitmq::{self, RabbitMq};
 use crate::nemesis::fault::Line;
 use crate::proxy::Proxy;
@@ -64,7 +65,7 @@ pub struct Plan {
     pub workers: usize,
     pub broker: BrokerChoice,
     pub store: StoreChoice,
-    /// SQLite and a RabbitMQ of our own stand on small disks in memory, which can be full. Needs root.
+    /// The store and a RabbitMQ of our own stand on small disks in memory, which can be full. Needs root.
     pub small_disks: bool,
     /// APIs and workers have clocks that can be stepped. Needs libfaketime.
     pub clocks: bool,
@@ -73,7 +74,7 @@ pub struct Plan {
 /// The disks that can be full.
 #[derive(Debug, Default)]
 struct Disks {
-    /// SQLite's.
+    /// SQLite's, or PostgreSQL's.
     store: Option<SmallDisk>,
     /// RabbitMQ's.
     broker: Option<SmallDisk>,
@@ -87,7 +88,12 @@ impl Disks {
             std::fs::create_dir_all(&folder).map_err(GroundError::file(&folder))?;
             SmallDisk::mount(&folder, DISK_MEGABYTES).map(Some)
         };
-        let store = if plan.store == StoreChoice::Sqlite { mount("store-disk")? } else { None };
+        let store = mount("store-disk")?;
+        if plan.store == StoreChoice::Postgres {
+            // It runs as another user, who must get through.
+            let through = std::fs::Permissions::from_mode(0o711);
+            std::fs::set_permissions(directory, through).map_err(GroundError::file(directory))?;
+        }
         let broker = if matches!(plan.broker, BrokerChoice::Own(_)) { mount("broker-disk")? } else { None };
         Ok(Self { store, broker })
     }
@@ -156,8 +162,11 @@ impl OwnSystem {
         if plan.clocks && faketime.is_none() {
             skipped.push("clock steps: libfaketime is not there: install libfaketime".into());
         }
-        let data = disks.broker.as_ref().map(|disk| disk.path().to_owned());
-        let (broker, store) = tokio::join!(start_broker(&plan.broker, data, logs), start_store(plan.store, logs));
+        let data = |disk: &Option<SmallDisk>| disk.as_ref().map(|disk| disk.path().to_owned());
+        let (broker, store) = tokio::join!(
+            start_broker(&plan.broker, data(&disks.broker), logs),
+            start_store(plan.store, data(&disks.store), logs)
+        );
         let (broker, (postgres, store)) = (broker?, store?);
         if disks.broker.as_ref().map_or(Ok(false), SmallDisk::is_unused)? {
             disks.broker = None;
@@ -275,11 +284,16 @@ async fn start_broker(choice: &BrokerChoice, data: Option<PathBuf>, logs: &Path)
 }
 
 /// The server where it is PostgreSQL, and the address of its database.
-async fn start_store(choice: StoreChoice, logs: &Path) -> Result<(Option<Postgres>, Option<Url>), GroundError> {
+async fn start_store(
+    choice: StoreChoice,
+    data: Option<PathBuf>,
+    logs: &Path,
+) -> Result<(Option<Postgres>, Option<Url>), GroundError> {
     match choice {
         StoreChoice::Sqlite => Ok((None, None)),
         StoreChoice::Postgres => {
-            let postgres = Postgres::start(Some(logs.join("postgres.log"))).await?;
+            let settings = postgres::Settings { log: Some(logs.join("postgres.log")), data };
+            let postgres = Postgres::start(settings).await?;
             let url = postgres.database().await?.parse();
             Ok((Some(postgres), Some(url.map_err(|error| GroundError::said("PostgreSQL's address", &error))?)))
         }
