@@ -186,10 +186,16 @@ impl Campaign<'_> {
         let clients = Task::spawn(load::run(settings.seed, rate, own, goes_on, count));
 
         let nemesis = Nemesis { settings, door, hand: Hand { ground, ledger }, prober: Prober::new(ledger) };
-        let faults = nemesis.rage(schedule, &counted, progress).await?;
+        let faults = tokio::select! {
+            faults = nemesis.rage(schedule, progress) => faults?,
+            never = count_jobs(counted.clone(), progress) => match never {},
+        };
         faults_go_on.send_replace(false);
         tell("handing in the rest");
-        clients.ended().await;
+        tokio::select! {
+            () = clients.ended() => {}
+            never = count_jobs(counted, progress) => match never {},
+        }
         tell("waiting until all is done");
         let limit = QUIET_LIMIT + ground.lease() * QUIET_LEASES;
         let is_quiet = audit::quiet(door, settings.bounds.longest(limit)).await;
@@ -271,6 +277,15 @@ async fn look_at_memory(ground: &dyn Ground, ledger: &Ledger) -> Infallible {
     }
 }
 
+/// Ends never.
+async fn count_jobs(mut counted: watch::Receiver<u64>, progress: &watch::Sender<Progress>) -> Infallible {
+    while counted.changed().await.is_ok() {
+        let jobs = *counted.borrow_and_update();
+        progress.send_modify(|progress| progress.jobs = jobs);
+    }
+    std::future::pending().await
+}
+
 /// Does one strike after the other.
 struct Nemesis<'a> {
     settings: &'a Settings,
@@ -281,12 +296,7 @@ struct Nemesis<'a> {
 
 impl Nemesis<'_> {
     /// Until it is enough. How many faults there were.
-    async fn rage(
-        &self,
-        schedule: Schedule,
-        counted: &watch::Receiver<u64>,
-        progress: &watch::Sender<Progress>,
-    ) -> Result<usize, ProveError> {
+    async fn rage(&self, schedule: Schedule, progress: &watch::Sender<Progress>) -> Result<usize, ProveError> {
         let began = Instant::now();
         let mut faults = 0;
         let mut rest = QUEUE_AGE;
@@ -299,10 +309,11 @@ impl Nemesis<'_> {
                 break;
             }
             let names: Vec<_> = strike.faults.iter().map(ToString::to_string).collect();
-            progress.send_replace(Progress { share, faults, jobs: *counted.borrow(), now: names.join(" + ") });
+            progress.send_modify(|progress| (progress.share, progress.now) = (share, names.join(" + ")));
             sleep(strike.calm.max(rest)).await;
             self.strike(at, &strike).await?;
             faults += strike.faults.len();
+            progress.send_modify(|progress| progress.faults = faults);
             let made_queues = strike.faults.iter().any(|fault| makes_queues(*fault));
             rest = if made_queues { QUEUE_AGE } else { Duration::ZERO };
         }

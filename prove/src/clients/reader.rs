@@ -44,6 +44,7 @@ pub async fn read_feed(
     mut enough: watch::Receiver<Option<usize>>,
     patience: Duration,
 ) {
+    ledger.write(Entry::Reads { reader });
     let mut last = "f0".to_owned();
     let (mut seen, mut news) = (0, Instant::now());
     let path = door.own("/v1/events");
@@ -83,6 +84,7 @@ pub async fn follow(door: &Door, ledger: &Ledger, id: &str, until: Instant) {
             ledger.write(Entry::Streamed { job, seq, event });
         };
         if visit(door, (door.any(), &path), &mut last, note).await == Visit::Ended {
+            ledger.write(Entry::Followed { job: id.into() });
             return;
         }
         sleep(AGAIN).await;
