@@ -77,6 +77,8 @@ impl Failure {
             Self::Client(ClientError::KeyFile(_) | ClientError::Refused(_) | ClientError::NotLetIn { .. }) => 2,
             Self::Client(ClientError::Unreachable { .. } | ClientError::Strange { .. }) => 3,
             Self::Prove(ProveError::NoFault(_)) => 2,
+            // As of a program that Ctrl-C has ended.
+            Self::Prove(ProveError::Stopped) => 130,
             Self::Prove(_) | Self::Open(_) | Self::Store(_) | Self::Baseline(_) => 3,
         }
     }

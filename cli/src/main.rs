@@ -98,7 +98,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Webhooks(webhooks) => webhooks.run(&client()?).await,
         Command::Parked(parked) => parked.run(&client()?).await,
         Command::Doctor(doctor) => doctor.run().await,
-        Command::Prove(prove) => prove.run().await,
+        Command::Prove(prove) => prove.run(server).await,
         Command::Keys(keys) => keys.run().await,
         Command::Up(up) => Ok(up.run().await?),
     }

@@ -5,11 +5,15 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use buzzer_prove::campaign::{self, Length, Progress, Settings};
+use buzzer_prove::campaign::{self, Length, Progress, Settings, Target};
 use buzzer_prove::checker::Bounds;
-use buzzer_prove::ground::{BrokerChoice, Plan, StoreChoice};
+use buzzer_prove::error::ProveError;
+use buzzer_prove::ground::GroundError;
+use buzzer_prove::ground::compose::Access;
+use buzzer_prove::ground::own::{BrokerChoice, Plan, StoreChoice};
 use buzzer_prove::nemesis::schedule::Pace;
 use buzzer_prove::report::Report;
+use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Span;
 use clap::{Args, ValueEnum, value_parser};
 use comfy_table::{Table, presets};
@@ -17,6 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use url::Url;
 
+use crate::client::ServerConfig;
 use crate::failure::Failure;
 use crate::output;
 
@@ -28,18 +33,23 @@ Examples:
   buzzer prove --quick
   buzzer prove --full --store postgres --apis 2 --workers 3
   buzzer prove --faults 50 --only 'kill -9' --seed 7 --keep campaign
+  BUZZER_KEY=… buzzer prove --compose
 
 It needs buzzer-api and buzzer-worker beside buzzer, RabbitMQ (Debian: rabbitmq-server) and, for --store postgres, \
 PostgreSQL (Debian: postgresql). Nothing that runs already is touched.
 
-The JSON has: seed, versions, store, apis, workers, faults, seconds, skipped, quiet, kept, asked, accepted, refused, unsure, \
+With --compose it needs only docker, and the API key of an operator. The containers of that project are harmed while its \
+other users go on; however it ends, all run again, as many and on the networks as before, and the campaign's jobs are \
+deleted unless a promise was broken.
+
+The JSON has: seed, versions, store, apis, workers, faults, seconds, skipped, quiet, left, kept, asked, accepted, refused, unsure, \
 recovered, states, runs_again, ignored, parked, events, cancels, memory, recoveries (by fault: count, median_ms, \
 longest_ms), findings (by class: count, told).";
 
 /// Check the promises yourself: run a campaign of faults against a real system, and audit what became of every job.
 ///
-/// Starts a RabbitMQ, a store, APIs and workers of its own, hands in jobs, and meanwhile kills, freezes, cuts off and
-/// damages what a seed chooses. When all is healed and quiet, it compares what its clients wrote down with what the
+/// Starts a RabbitMQ, a store, APIs and workers of its own, or takes a Compose project that runs; hands in jobs, and
+/// meanwhile kills, freezes, cuts off and damages what a seed chooses. When all is healed and quiet, it compares what its clients wrote down with what the
 /// system says: what is lost, unexpected, duplicated, wrong. Exit code 0 when every promise was kept, 1 when one was
 /// broken; then ledger and logs are kept, and the seed is printed.
 #[derive(Debug, Args)]
@@ -98,6 +108,17 @@ pub struct Prove {
     #[arg(long, value_name = "FOLDER|AMQP-URL", value_parser = broker)]
     rabbitmq: Option<BrokerChoice>,
 
+    /// Harm the containers of this Compose project, which runs: `docker-compose.yml` as it stands, with `BUZZER_DEMO=1`.
+    /// `BUZZER_KEY` is to be an operator's.
+    #[arg(
+        long,
+        value_name = "PROJECT",
+        num_args = 0..=1,
+        default_missing_value = "buzzer",
+        conflicts_with_all = ["apis", "workers", "store", "rabbitmq", "clocks"]
+    )]
+    compose: Option<String>,
+
     /// Step the clocks of workers, and of APIs on PostgreSQL, by an hour forth and back, too. Needs libfaketime.
     #[arg(long)]
     clocks: bool,
@@ -134,17 +155,25 @@ fn broker(text: &str) -> Result<BrokerChoice, String> {
 }
 
 impl Prove {
-    pub async fn run(self) -> Result<(), Failure> {
+    pub async fn run(self, server: ServerConfig) -> Result<(), Failure> {
         let directory = tempfile::Builder::new().prefix("buzzer-prove-").tempdir()?;
-        let settings = self.settings(directory.path())?;
+        let settings = self.settings(directory.path(), server)?;
+        let shutdown = Shutdown::on_signals()?;
         let title = format!("seed {}", settings.seed);
+        if !std::io::stderr().is_terminal() {
+            output::tell(&title);
+        }
         let (progress, told) = watch::channel(Progress::default());
         let ran = tokio::select! {
-            ran = campaign::run(&settings, &progress) => ran,
+            ran = campaign::run(&settings, &progress, shutdown.requested()) => ran,
             never = bar(&title, told) => match never {},
         };
-        let is_kept = ran.as_ref().is_ok_and(|report| report.kept);
-        let kept = self.keep.clone().or_else(|| (!is_kept).then(|| format!("buzzer-prove-{}", settings.seed).into()));
+        let wants_to_be_seen = match &ran {
+            Ok(report) => !report.kept,
+            Err(error) => !matches!(error, ProveError::Stopped | ProveError::Ground(GroundError::Missing(_))),
+        };
+        let kept =
+            self.keep.clone().or_else(|| wants_to_be_seen.then(|| format!("buzzer-prove-{}", settings.seed).into()));
         if let Some(folder) = &kept {
             campaign::keep(directory.path(), folder)?;
         }
@@ -166,7 +195,7 @@ impl Prove {
         Err(Failure::Broken(report.complaints().len()))
     }
 
-    fn settings(&self, directory: &Path) -> Result<Settings, Failure> {
+    fn settings(&self, directory: &Path, server: ServerConfig) -> Result<Settings, Failure> {
         if self.apis > 1 && self.store == Store::Sqlite {
             return Err(Failure::Usage("several APIs share a PostgreSQL: add --store postgres".into()));
         }
@@ -187,12 +216,6 @@ impl Prove {
             (None, None) => Length::Faults(faults),
         };
         let hold = self.hold.map_or(Duration::from_secs(hold), Into::into);
-        let exe = std::env::current_exe()?;
-        let programs = exe.parent().map(Path::to_owned).unwrap_or_default();
-        let store = match self.store {
-            Store::Sqlite => StoreChoice::Sqlite,
-            Store::Postgres => StoreChoice::Postgres,
-        };
         Ok(Settings {
             seed: self.seed.unwrap_or_else(|| fastrand::u64(..1 << 32)),
             jobs: self.jobs.unwrap_or(jobs),
@@ -200,18 +223,32 @@ impl Prove {
             pace: Pace { calm: hold / 4, hold },
             bounds: Bounds { slack: self.slack, ..Bounds::default() },
             only: self.only.clone(),
-            plan: Plan {
-                programs,
-                directory: directory.to_owned(),
-                apis: self.apis.into(),
-                workers: self.workers.into(),
-                broker: self.rabbitmq.clone().unwrap_or(BrokerChoice::Own(None)),
-                store,
-                // They are in memory, and a day's jobs would fill that.
-                small_disks: !self.soak,
-                clocks: self.clocks,
-            },
+            directory: directory.to_owned(),
+            target: self.target(server)?,
         })
+    }
+
+    fn target(&self, server: ServerConfig) -> Result<Target, Failure> {
+        if let Some(project) = self.compose.clone() {
+            let (_, key) = server.read()?;
+            return Ok(Target::Compose(Access { project, key: key.map(|key| key.reveal().to_owned()) }));
+        }
+        let exe = std::env::current_exe()?;
+        let programs = exe.parent().map(Path::to_owned).unwrap_or_default();
+        let store = match self.store {
+            Store::Sqlite => StoreChoice::Sqlite,
+            Store::Postgres => StoreChoice::Postgres,
+        };
+        Ok(Target::Own(Plan {
+            programs,
+            apis: self.apis.into(),
+            workers: self.workers.into(),
+            broker: self.rabbitmq.clone().unwrap_or(BrokerChoice::Own(None)),
+            store,
+            // They are in memory, and a day's jobs would fill that.
+            small_disks: !self.soak,
+            clocks: self.clocks,
+        }))
     }
 
     fn print(&self, report: &Report) -> std::io::Result<()> {

@@ -1,20 +1,26 @@
 //! One campaign: a system, clients under way, faults one after the other, then healing, quiet, and the audit.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use buzzer_shared::kind::Kind;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::checker::{self, Bounds};
+use crate::checker::{self, Bounds, Verdict};
 use crate::clients::load::{self, Rate};
 use crate::clients::probe::Prober;
 use crate::clients::{Door, audit, reader};
 use crate::error::ProveError;
-use crate::ground::{Ground, GroundError, Plan};
+use crate::ground::compose::{self, ComposeProject};
+use crate::ground::own::{self, OwnSystem};
+use crate::ground::{Ground, GroundError, Make};
 use crate::ledger::{self, Entry, Ledger};
+use crate::nemesis::fault::Shape;
 use crate::nemesis::hand::{Hand, makes_queues};
 use crate::nemesis::schedule::{Pace, Schedule, Strike};
 use crate::report::Report;
@@ -32,12 +38,13 @@ const RECOVERY: Duration = Duration::from_secs(4);
 /// How long a recovery is waited for, where it is late: so many times what is promised, and at least this.
 const LATE: u32 = 3;
 const LATE_LIMIT: Duration = Duration::from_secs(60);
-/// How long it may take until nothing is left to do.
+/// How long it may take until nothing is left to do, beside so many leases that end one after the other.
 const QUIET_LIMIT: Duration = Duration::from_secs(180);
+const QUIET_LEASES: u32 = 5;
 /// A reader that has not seen all hears of it for so long.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
 const READERS: usize = 2;
-const LOOK_AT_MEMORY: Duration = Duration::from_secs(1);
+const LOOK_AT_MEMORY: Duration = Duration::from_secs(2);
 
 /// What a campaign is to be.
 #[derive(Debug, Clone)]
@@ -50,7 +57,18 @@ pub struct Settings {
     pub bounds: Bounds,
     /// Only faults whose name has one of these words; all, where there are none.
     pub only: Vec<String>,
-    pub plan: Plan,
+    /// Where ledger and logs go, and what a system of our own keeps.
+    pub directory: PathBuf,
+    pub target: Target,
+}
+
+/// Which system.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// One of our own.
+    Own(own::Plan),
+    /// A Compose project that runs.
+    Compose(compose::Access),
 }
 
 /// How long faults go on.
@@ -74,59 +92,142 @@ pub struct Progress {
 
 /// A file in the directory of the plan: what the clients wrote down.
 pub const LEDGER: &str = "ledger.jsonl";
+/// A folder beside it: what each part logged.
+const LOGS: &str = "logs";
 
-/// Runs it.
+/// Runs it, until it is over or `stopped` is. However it ends, a system that is not ours is left as it was found.
 ///
 /// # Errors
-/// When the system cannot be set up, harmed or looked at. Broken promises stand in the report.
-pub async fn run(settings: &Settings, progress: &watch::Sender<Progress>) -> Result<Report, ProveError> {
+/// When the system cannot be set up, harmed or looked at, or it was stopped. Broken promises stand in the report.
+pub async fn run(
+    settings: &Settings,
+    progress: &watch::Sender<Progress>,
+    stopped: impl Future<Output = ()>,
+) -> Result<Report, ProveError> {
+    let mut stopped = pin!(stopped);
+    let tell = |now: &str| progress.send_modify(|progress| now.clone_into(&mut progress.now));
     let began = Instant::now();
-    let tell = |now: String| progress.send_modify(|progress| progress.now = now);
-    tell("starting the system".into());
-    let path = settings.plan.directory.join(LEDGER);
-    let ledger = Ledger::begin(&path, began).map_err(|source| ProveError::File { path: path.clone(), source })?;
-    let ledger = Arc::new(ledger);
-    let ground = Arc::new(Ground::start(&settings.plan).await?);
-    let versions = ground.versions().await?;
-    let door = Arc::new(Door::new(ground.doors(), None).map_err(|error| ProveError::Clients(error.to_string()))?);
-    let schedule = schedule(settings, &ground)?;
-    ready(&door).await?;
-
-    let (faults_go_on, goes_on) = watch::channel(true);
-    let (enough, is_enough) = watch::channel(None);
-    let (count, counted) = watch::channel(0);
-    let own = (Arc::clone(&door), Arc::clone(&ledger));
-    let readers: Vec<_> = (0..READERS)
-        .map(|at| Task::spawn(reader::read_feed(at, own.clone(), is_enough.clone(), READER_PATIENCE)))
-        .collect();
-    let rate = Rate { jobs: settings.jobs, between: between(settings) };
-    let clients = Task::spawn(load::run(settings.seed, rate, own.clone(), goes_on, count));
-    let memory = Task::spawn(look_at_memory(Arc::clone(&ground), Arc::clone(&ledger)));
-
-    let nemesis =
-        Nemesis { settings, hand: Hand { ground: &ground, ledger: &ledger }, prober: Prober::new(&door, &ledger) };
-    let faults = nemesis.rage(schedule, &counted, progress).await?;
-    faults_go_on.send_replace(false);
-    tell("handing in the rest".into());
-    clients.ended().await;
-    tell("waiting until all is done".into());
-    let is_quiet = audit::quiet(&door, settings.bounds.longest(QUIET_LIMIT)).await;
-    tell("looking at every job".into());
-    let system = audit::system(&door).await.map_err(ProveError::Audit)?;
-    enough.send_replace(Some(system.jobs.iter().map(|job| job.log.len()).sum()));
-    for reader in readers {
-        reader.ended().await;
+    let logs = settings.directory.join(LOGS);
+    std::fs::create_dir_all(&logs).map_err(|source| ProveError::File { path: logs.clone(), source })?;
+    let path = settings.directory.join(LEDGER);
+    let ledger = Ledger::begin(&path, began).map_err(|source| ProveError::File { path, source })?;
+    tell("starting the system");
+    let ground = tokio::select! {
+        ground = start(settings) => ground?,
+        () = &mut stopped => return Err(ProveError::Stopped),
+    };
+    let mut campaign = Campaign { settings, ground: &*ground, ledger: Arc::new(ledger), began, kinds: Vec::new() };
+    let ran = tokio::select! {
+        ran = Box::pin(campaign.run(progress)) => ran,
+        () = stopped => Err(ProveError::Stopped),
+    };
+    tell("leaving the system");
+    let left = ground.leave(&campaign.kinds).await;
+    match (ran, left) {
+        (ran, Ok(())) => ran,
+        (Ok(report), Err(error)) => Ok(report.not_left_as_found(&error)),
+        (Err(ran), Err(error)) => Err(ProveError::NotLeft { ran: Box::new(ran), error }),
     }
-    drop(memory);
-    let kinds = audit::kinds(&door).await.map_err(ProveError::Audit)?;
-    ground.leave(&kinds).await?;
-    let lines = ledger::read(&path).map_err(|source| ProveError::File { path, source })?;
-    let verdict = checker::check(&lines, &system, settings.bounds);
-    let seconds = began.elapsed().as_secs();
-    Ok(Report::new(settings, (versions, ground.skipped.clone()), (faults, seconds), is_quiet, verdict))
 }
 
-fn schedule(settings: &Settings, ground: &Ground) -> Result<Schedule, ProveError> {
+async fn start(settings: &Settings) -> Result<Box<dyn Ground>, GroundError> {
+    let logs = settings.directory.join(LOGS);
+    Ok(match &settings.target {
+        Target::Own(plan) => Box::new(OwnSystem::start(plan, &settings.directory, &logs).await?),
+        Target::Compose(access) => Box::new(ComposeProject::find(access, &logs).await?),
+    })
+}
+
+/// A campaign on a system that runs.
+struct Campaign<'a> {
+    settings: &'a Settings,
+    ground: &'a dyn Ground,
+    ledger: Arc<Ledger>,
+    began: Instant,
+    /// Those that were announced.
+    kinds: Vec<Kind>,
+}
+
+impl Campaign<'_> {
+    fn door(&self) -> Result<Door, ProveError> {
+        let key = match &self.settings.target {
+            Target::Own(_) => None,
+            Target::Compose(access) => access.key.clone(),
+        };
+        let door = Door::new(self.ground.doors()).map_err(|error| ProveError::Clients(error.to_string()))?;
+        Ok(door.with_key(key).shared(self.ground.is_shared()))
+    }
+
+    async fn run(&mut self, progress: &watch::Sender<Progress>) -> Result<Report, ProveError> {
+        let (ground, ledger) = (self.ground, Arc::clone(&self.ledger));
+        tokio::select! {
+            ran = self.course(progress) => ran,
+            never = look_at_memory(ground, &ledger) => match never {},
+        }
+    }
+
+    async fn course(&mut self, progress: &watch::Sender<Progress>) -> Result<Report, ProveError> {
+        let door = &Arc::new(self.door()?);
+        let (settings, ground, ledger) = (self.settings, self.ground, &self.ledger);
+        let tell = |now: &str| progress.send_modify(|progress| now.clone_into(&mut progress.now));
+        let make = ground.make().await?;
+        let schedule = schedule(settings, ground)?;
+        ready(door).await?;
+        self.kinds = audit::kinds(door).await.map_err(ProveError::Audit)?;
+
+        let (faults_go_on, goes_on) = watch::channel(true);
+        let (enough, is_enough) = watch::channel(None);
+        let (count, counted) = watch::channel(0);
+        let own = (Arc::clone(door), Arc::clone(ledger));
+        let readers: Vec<_> = (0..READERS)
+            .map(|at| Task::spawn(reader::read_feed(at, own.clone(), is_enough.clone(), READER_PATIENCE)))
+            .collect();
+        let rate = Rate { jobs: settings.jobs, between: between(settings) };
+        let clients = Task::spawn(load::run(settings.seed, rate, own, goes_on, count));
+
+        let nemesis = Nemesis { settings, door, hand: Hand { ground, ledger }, prober: Prober::new(ledger) };
+        let faults = tokio::select! {
+            faults = nemesis.rage(schedule, progress) => faults?,
+            never = count_jobs(counted.clone(), progress) => match never {},
+        };
+        faults_go_on.send_replace(false);
+        tell("handing in the rest");
+        tokio::select! {
+            () = clients.ended() => {}
+            never = count_jobs(counted, progress) => match never {},
+        }
+        tell("waiting until all is done");
+        let limit = QUIET_LIMIT + ground.lease() * QUIET_LEASES;
+        let is_quiet = audit::quiet(door, settings.bounds.longest(limit)).await;
+        tell("looking at every job");
+        let found = audit::system(door).await.map_err(ProveError::Audit)?;
+        enough.send_replace(Some(found.jobs.iter().map(|job| job.log.len()).sum()));
+        for reader in readers {
+            reader.ended().await;
+        }
+        let path = settings.directory.join(LEDGER);
+        let lines = ledger::read(&path).map_err(|source| ProveError::File { path, source })?;
+        let verdict = checker::check(&lines, &found, settings.bounds);
+        let report = self.report(make, faults, is_quiet, verdict);
+        if report.kept && ground.is_shared() {
+            tell("deleting its jobs");
+            audit::delete(door, &found.jobs).await.map_err(ProveError::Audit)?;
+        }
+        Ok(report)
+    }
+
+    fn report(&self, make: Make, faults: usize, quiet: bool, verdict: Verdict) -> Report {
+        let Shape { apis, workers, .. } = self.ground.shape();
+        let seconds = self.began.elapsed().as_secs();
+        let (seed, skipped) = (self.settings.seed, self.ground.skipped().to_vec());
+        let kept = quiet && verdict.is_kept();
+        let Make { store, versions } = make;
+        let left = None;
+        Report { seed, versions, store, apis, workers, faults, seconds, skipped, quiet, left, kept, verdict }
+    }
+}
+
+fn schedule(settings: &Settings, ground: &dyn Ground) -> Result<Schedule, ProveError> {
     let mut faults = ground.shape().faults();
     if !settings.only.is_empty() {
         faults.retain(|fault| settings.only.iter().any(|word| fault.name().contains(word.as_str())));
@@ -164,33 +265,38 @@ async fn ready(door: &Door) -> Result<(), ProveError> {
     Ok(known.await.map_err(GroundError::from)?)
 }
 
-async fn look_at_memory(ground: Arc<Ground>, ledger: Arc<Ledger>) {
+/// Ends never.
+async fn look_at_memory(ground: &dyn Ground, ledger: &Ledger) -> Infallible {
     let mut look = interval(LOOK_AT_MEMORY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         look.tick().await;
-        for (api, service) in ground.apis.iter().enumerate() {
-            if let Some(bytes) = service.memory() {
-                ledger.write(Entry::Memory { api, bytes });
-            }
+        for (api, bytes) in ground.memory().await {
+            ledger.write(Entry::Memory { api, bytes });
         }
     }
+}
+
+/// Ends never.
+async fn count_jobs(mut counted: watch::Receiver<u64>, progress: &watch::Sender<Progress>) -> Infallible {
+    while counted.changed().await.is_ok() {
+        let jobs = *counted.borrow_and_update();
+        progress.send_modify(|progress| progress.jobs = jobs);
+    }
+    std::future::pending().await
 }
 
 /// Does one strike after the other.
 struct Nemesis<'a> {
     settings: &'a Settings,
+    door: &'a Door,
     hand: Hand<'a>,
     prober: Prober<'a>,
 }
 
 impl Nemesis<'_> {
     /// Until it is enough. How many faults there were.
-    async fn rage(
-        &self,
-        schedule: Schedule,
-        counted: &watch::Receiver<u64>,
-        progress: &watch::Sender<Progress>,
-    ) -> Result<usize, ProveError> {
+    async fn rage(&self, schedule: Schedule, progress: &watch::Sender<Progress>) -> Result<usize, ProveError> {
         let began = Instant::now();
         let mut faults = 0;
         let mut rest = QUEUE_AGE;
@@ -203,10 +309,11 @@ impl Nemesis<'_> {
                 break;
             }
             let names: Vec<_> = strike.faults.iter().map(ToString::to_string).collect();
-            progress.send_replace(Progress { share, faults, jobs: *counted.borrow(), now: names.join(" + ") });
+            progress.send_modify(|progress| (progress.share, progress.now) = (share, names.join(" + ")));
             sleep(strike.calm.max(rest)).await;
             self.strike(at, &strike).await?;
             faults += strike.faults.len();
+            progress.send_modify(|progress| progress.faults = faults);
             let made_queues = strike.faults.iter().any(|fault| makes_queues(*fault));
             rest = if made_queues { QUEUE_AGE } else { Duration::ZERO };
         }
@@ -224,9 +331,11 @@ impl Nemesis<'_> {
         }
         self.hand.revive().await?;
         self.hand.ledger.write(Entry::Healed { strike: at });
+        let healed = tokio::time::Instant::now();
+        let door = self.door.at(self.hand.ground.every_door().await?);
         let promised = strike.faults.iter().map(|fault| fault.patience()).max().unwrap_or_default();
         let limit = (self.settings.bounds.longest(promised) * LATE).max(LATE_LIMIT);
-        let entry = match self.prober.recovery(limit).await {
+        let entry = match self.prober.recovery(&door, healed, limit).await {
             Some(took) => Entry::Recovered { strike: at, ms: millis(took) },
             None => Entry::Unrecovered { strike: at, ms: millis(limit) },
         };
@@ -273,10 +382,10 @@ impl Drop for Task {
 /// # Errors
 /// When they cannot be copied.
 pub fn keep(directory: &Path, to: &Path) -> std::io::Result<PathBuf> {
-    let logs = to.join("logs");
+    let logs = to.join(LOGS);
     std::fs::create_dir_all(&logs)?;
     std::fs::copy(directory.join(LEDGER), to.join(LEDGER))?;
-    for log in std::fs::read_dir(directory.join("logs"))?.flatten() {
+    for log in std::fs::read_dir(directory.join(LOGS))?.flatten() {
         std::fs::copy(log.path(), logs.join(log.file_name()))?;
     }
     Ok(to.to_owned())

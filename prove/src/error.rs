@@ -16,6 +16,12 @@ pub enum ProveError {
     /// The system could not be looked at when all was healed.
     #[error("the system does not say what it has, though all is healed: {0}")]
     Audit(String),
+    /// Somebody stopped it.
+    #[error("stopped before its end")]
+    Stopped,
+    /// It was not run to its end, and a system that is not ours is not as it was found.
+    #[error("{ran}; {error}")]
+    NotLeft { ran: Box<ProveError>, error: GroundError },
     /// No fault has the words that were asked for.
     #[error("no fault has a name with these words; there are:\n  {0}")]
     NoFault(String),

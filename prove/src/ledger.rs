@@ -43,6 +43,10 @@ pub enum Entry {
     CancelAnswered { id: String, status: u16, state: String },
     /// An answer told of a job that is done.
     Told { id: String, state: String, seq: u64, output: Value },
+    /// A reader of the feed begins: it must be shown all.
+    Reads { reader: usize },
+    /// Who followed a job was told that there will be no more: it must have been shown all.
+    Followed { job: String },
     /// A reader of the feed was shown an event.
     Fed { reader: usize, feed: u64, job: String, seq: u64, event: String },
     /// A reader of one job's stream was shown an event.

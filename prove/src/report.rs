@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
-use crate::campaign::Settings;
 use crate::checker::{Class, Verdict};
-use crate::ground::StoreChoice;
+use crate::ground::GroundError;
 
 const MIB: u64 = 1 << 20;
 
@@ -24,27 +23,18 @@ pub struct Report {
     pub skipped: Vec<String>,
     /// Whether nothing was left to do in the end.
     pub quiet: bool,
-    /// Whether every promise was kept.
+    /// Why a system that is not ours could not be left as it was found. `None`: it was.
+    pub left: Option<String>,
+    /// Whether every promise was kept, and the system left as it was found.
     pub kept: bool,
     #[serde(flatten)]
     pub verdict: Verdict,
 }
 
 impl Report {
-    pub(crate) fn new(
-        settings: &Settings,
-        (versions, skipped): (Vec<String>, Vec<String>),
-        (faults, seconds): (usize, u64),
-        quiet: bool,
-        verdict: Verdict,
-    ) -> Self {
-        let store = match settings.plan.store {
-            StoreChoice::Sqlite => "sqlite",
-            StoreChoice::Postgres => "postgres",
-        };
-        let (apis, workers) = (settings.plan.apis, settings.plan.workers);
-        let kept = quiet && verdict.is_kept();
-        Self { seed: settings.seed, versions, store, apis, workers, faults, seconds, skipped, quiet, kept, verdict }
+    /// The same, of a system that could not be left as it was found.
+    pub(crate) fn not_left_as_found(self, error: &GroundError) -> Self {
+        Self { left: Some(error.to_string()), kept: false, ..self }
     }
 
     /// What was found, as lines of two columns: what, and how much.
@@ -94,6 +84,7 @@ impl Report {
         if !self.quiet {
             complaints.push("P1 unfinished: jobs were left to do when all was healed".into());
         }
+        complaints.extend(self.left.clone());
         complaints
     }
 

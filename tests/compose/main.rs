@@ -3,6 +3,7 @@
 
 mod containers;
 mod faults;
+mod prove;
 mod readme;
 
 use buzzer_tests::compose::{Project, docker_answers};

@@ -1,11 +1,13 @@
 //! `buzzer prove` as its users call it. That its checker finds what is wrong is told by the tests beside that.
 
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::time::Duration;
 
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::wait::{eventually, within};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::process::Command;
 
 /// Less than two minutes, and something for a busy machine.
@@ -65,6 +67,8 @@ async fn what_cannot_be_asked_for_is_one_clear_line() {
         (&["--rabbitmq", "amqps://a"], "without TLS"),
         (&["--slack", "0.5"], "at least 1"),
         (&["--quick", "--full"], "cannot be used with"),
+        (&["--compose", "--apis", "2"], "cannot be used with"),
+        (&["--compose", "shop", "--rabbitmq", "/nowhere"], "cannot be used with"),
     ] {
         let mut command = prove();
         let folder = tempfile::tempdir().unwrap();
@@ -72,5 +76,48 @@ async fn what_cannot_be_asked_for_is_one_clear_line() {
         let output = within("buzzer prove", LIMIT, command.output()).await.unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(words), "{arguments:?}: {said}");
+    }
+}
+
+/// A folder with a `docker` that runs this, and nothing else.
+fn docker(script: &str) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let docker = folder.path().join("docker");
+    std::fs::write(&docker, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// What Docker says when it does not help, and what is made of it. `tests/compose/prove.rs` has one that does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_project_that_cannot_be_proved_is_one_clear_line() {
+    let refusing = |said: &str| docker(&format!("echo '{said}' >&2; exit 1"));
+    let others = r#"case "$*" in *format*) echo blog; echo blog; echo site;; esac"#;
+    for (path, words) in [
+        (TempDir::new().unwrap(), "there is no docker on the path: install Docker"),
+        (
+            refusing(
+                "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?",
+            ),
+            "no Docker engine answers: start it",
+        ),
+        (
+            refusing(
+                "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            ),
+            "a member of the group docker",
+        ),
+        (docker(others), "there is no Compose project shop; there are: blog, site"),
+        (docker(":"), "there is no Compose project shop; there is none at all: docker compose up starts one"),
+    ] {
+        let folder = TempDir::new().unwrap();
+        let mut command = prove();
+        command.args(["--compose", "shop", "--quick"]).env("PATH", path.path());
+        command.current_dir(folder.path()).kill_on_drop(true);
+        let output = within("buzzer prove", LIMIT, command.output()).await.unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{said}");
+        assert!(said.contains(words) && said.trim_end().lines().count() == 1, "{words}: {said}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "there is nothing to keep");
     }
 }

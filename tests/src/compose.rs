@@ -53,6 +53,15 @@ impl Project {
         project
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// An API key, of the operator.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// What its clients talk to.
     pub fn client(&self) -> Client {
         Client::new(format!("http://127.0.0.1:{}", self.port)).with_key(&self.key)

@@ -1,6 +1,8 @@
 //! A PostgreSQL of the tests' own, to keep whole or to damage.
 
-use buzzer_prove::ground::postgres::Postgres;
+use std::path::Path;
+
+use buzzer_prove::ground::postgres::{Postgres, Settings};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -11,7 +13,13 @@ pub struct PostgresServer(Postgres);
 impl PostgresServer {
     /// A server of one's own, to damage.
     pub async fn start() -> Self {
-        Self(Postgres::start(None).await.expect("a private PostgreSQL"))
+        Self(Postgres::start(Settings::default()).await.expect("a private PostgreSQL"))
+    }
+
+    /// The same, with its data in this folder.
+    pub async fn in_folder(data: &Path) -> Self {
+        let settings = Settings { data: Some(data.to_owned()), ..Settings::default() };
+        Self(Postgres::start(settings).await.expect("a private PostgreSQL"))
     }
 
     /// The server that all tests of this process share: for those that leave it whole.

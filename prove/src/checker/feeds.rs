@@ -27,6 +27,7 @@ pub fn check(ledger: &[Line], system: &System, findings: &mut Findings) {
     let mut followed: HashSet<(&str, u64)> = HashSet::new();
     for line in ledger {
         match &line.entry {
+            Entry::Reads { reader } => drop(readers.entry(*reader).or_default()),
             Entry::Fed { reader, feed, job, seq, event } => {
                 let seen = readers.entry(*reader).or_default();
                 if *feed <= seen.last {
@@ -47,6 +48,12 @@ pub fn check(ledger: &[Line], system: &System, findings: &mut Findings) {
                     findings.add(Class::Feed, format!("who followed {job} was shown {seq} twice or too early"));
                 }
                 compare(&logs, (job, *seq, event), findings);
+            }
+            Entry::Followed { job } => {
+                let all = logs.get(job.as_str()).map_or(0, Vec::len) as u64;
+                if all > 0 && !followed.contains(&(job.as_str(), all)) {
+                    findings.add(Class::Feed, format!("who followed {job} was not shown the last of its {all} events"));
+                }
             }
             _ => {}
         }

@@ -220,7 +220,17 @@ fn who_follows_one_job_sees_each_event_once() {
     let (first, second) = (streamed(1, "job.accepted"), streamed(2, "job.started"));
     kept(shown(vec![first.clone(), second.clone()]), vec![echo(1, "a")]);
     assert_eq!(found(shown(vec![second.clone()]), vec![echo(1, "a")]), (Class::Feed, 1));
-    assert_eq!(found(shown(vec![first, second.clone(), second]), vec![echo(1, "a")]), (Class::Feed, 1));
+    assert_eq!(found(shown(vec![first.clone(), second.clone(), second.clone()]), vec![echo(1, "a")]), (Class::Feed, 1));
+    let over = Entry::Followed { job: "a".into() };
+    let third = streamed(3, "job.succeeded");
+    kept(shown(vec![first.clone(), second.clone(), third, over.clone()]), vec![echo(1, "a")]);
+    assert_eq!(found(shown(vec![first, second, over.clone()]), vec![echo(1, "a")]), (Class::Feed, 1));
+    assert_eq!(found(shown(vec![over]), vec![echo(1, "a")]), (Class::Feed, 1));
+}
+
+#[test]
+fn a_reader_that_is_shown_nothing_is_found() {
+    assert_eq!(found(shown(vec![Entry::Reads { reader: 0 }]), vec![echo(1, "a")]), (Class::Feed, 1));
 }
 
 #[test]

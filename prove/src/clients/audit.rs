@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use buzzer_shared::kind::Kind;
 use futures_util::{StreamExt, stream};
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use super::door::Door;
+use super::door::{Door, Question};
 use crate::checker::{FoundJob, Logged, System};
 
 const LOOK: Duration = Duration::from_millis(250);
@@ -22,10 +23,7 @@ const TRIES: usize = 20;
 pub async fn quiet(door: &Door, limit: Duration) -> bool {
     let began = Instant::now();
     loop {
-        if let Ok(answer) = door.get(door.any(), "/v1/stats").await
-            && answer.status == 200
-            && left(&answer.body) == 0
-        {
+        if is_quiet(door).await {
             return true;
         }
         if began.elapsed() > limit {
@@ -35,16 +33,16 @@ pub async fn quiet(door: &Door, limit: Duration) -> bool {
     }
 }
 
-/// How many jobs are not done, as the numbers of all kinds have it.
-fn left(stats: &Value) -> u64 {
-    let kinds = stats["kinds"].as_object().into_iter().flat_map(|kinds| kinds.values());
-    let parts = |kind: &Value| {
-        ["scheduled", "waiting", "out", "retrying"]
-            .iter()
-            .map(|part| kind[part].as_u64().unwrap_or_default())
-            .sum::<u64>()
-    };
-    kinds.map(parts).sum()
+/// Whether each job is done. None is handed in any more, and what is done stays so: one look at all of them, page by page,
+/// is enough. Before it is worth that, no state that is not an end may have one.
+async fn is_quiet(door: &Door) -> bool {
+    for state in ["scheduled", "queued", "running", "retrying"] {
+        match door.get(door.any(), &door.own(&format!("/v1/jobs?limit=1&state={state}"))).await {
+            Ok(answer) if answer.status == 200 && answer.body["items"] == json!([]) => {}
+            _ => return false,
+        }
+    }
+    listed(door).await.is_ok_and(|jobs| jobs.iter().all(|(_, done)| *done))
 }
 
 /// Everything: each job with its log, what is parked, what changed nothing.
@@ -52,8 +50,8 @@ fn left(stats: &Value) -> u64 {
 /// # Errors
 /// When the system does not say it.
 pub async fn system(door: &Door) -> Result<System, String> {
-    let ids = ids(door).await?;
-    let looking = ids.iter().map(|id| job(door, id));
+    let listed = listed(door).await?;
+    let looking = listed.iter().map(|(id, _)| job(door, id));
     let looked: Vec<_> = stream::iter(looking).buffer_unordered(AT_ONCE).collect().await;
     let jobs = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
     let parked = must(door, "/v1/parked?limit=1").await?["total"].as_u64().unwrap_or_default();
@@ -77,15 +75,33 @@ pub async fn kinds(door: &Door) -> Result<Vec<Kind>, String> {
     names.map(|name| name.parse().map_err(|error| format!("the kind {name:?}: {error}"))).collect()
 }
 
-async fn ids(door: &Door) -> Result<Vec<String>, String> {
-    let (mut ids, mut cursor) = (Vec::new(), String::new());
+/// Deletes the jobs of a campaign, which all are done.
+///
+/// # Errors
+/// When one of them is not deleted.
+pub async fn delete(door: &Door, jobs: &[FoundJob]) -> Result<(), String> {
+    let deleting = jobs.iter().map(async |job| {
+        let path = format!("/v1/jobs/{}", job.id);
+        match door.ask(door.any(), Method::DELETE, &Question { path: &path, ..Question::default() }).await {
+            // One that is not there any more has been deleted before.
+            Ok(answer) if matches!(answer.status, 200..=299 | 404 | 410) => Ok(()),
+            Ok(answer) => Err(format!("DELETE {path}: {} {}", answer.status, answer.text("detail"))),
+            Err(error) => Err(format!("DELETE {path}: {error}")),
+        }
+    });
+    stream::iter(deleting).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await.into_iter().collect()
+}
+
+/// The id of every job, and whether it is done.
+async fn listed(door: &Door) -> Result<Vec<(String, bool)>, String> {
+    let (mut jobs, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = must(door, &format!("/v1/jobs?limit={PAGE}{cursor}")).await?;
+        let page = must(door, &door.own(&format!("/v1/jobs?limit={PAGE}{cursor}"))).await?;
         let items = page["items"].as_array().into_iter().flatten();
-        ids.extend(items.filter_map(|job| job["id"].as_str().map(str::to_owned)));
+        jobs.extend(items.filter_map(|job| Some((job["id"].as_str()?.to_owned(), job["done"] == true))));
         match page["next"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
-            None => return Ok(ids),
+            None => return Ok(jobs),
         }
     }
 }

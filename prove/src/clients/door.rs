@@ -2,18 +2,25 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, RequestBuilder};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::ledger::Number;
 
 /// Whoever has no answer by then, does not know.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// The APIs, as clients reach them.
+/// The tag that every job of a campaign bears.
+const TAG: &str = "campaign";
+
+/// The APIs, as the clients of one campaign reach them: each at an address of its own, or several at one.
 #[derive(Debug)]
 pub struct Door {
     bases: Vec<String>,
     http: reqwest::Client,
     key: Option<String>,
+    campaign: String,
+    is_shared: bool,
     next: AtomicUsize,
 }
 
@@ -43,18 +50,55 @@ pub struct Question<'a> {
 }
 
 impl Door {
-    /// To the APIs at these addresses, with an API key if they ask for one.
+    /// To the APIs at these addresses, for a campaign of its own.
     ///
     /// # Errors
     /// When this machine gives no sockets.
-    pub fn new(bases: Vec<String>, key: Option<String>) -> reqwest::Result<Self> {
+    pub fn new(bases: Vec<String>) -> reqwest::Result<Self> {
         // reqwest takes its TLS provider from the process. The only error is that there is one already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().build()?;
-        Ok(Self { bases, http, key, next: AtomicUsize::new(0) })
+        let campaign = format!("{:016x}", fastrand::u64(..));
+        Ok(Self { bases, http, key: None, campaign, is_shared: false, next: AtomicUsize::new(0) })
     }
 
-    /// How many APIs there are.
+    /// With an API key.
+    #[must_use]
+    pub fn with_key(self, key: Option<String>) -> Self {
+        Self { key, ..self }
+    }
+
+    /// To a system that has jobs of others, too: these are left out wherever several are told.
+    #[must_use]
+    pub fn shared(self, is_shared: bool) -> Self {
+        Self { is_shared, ..self }
+    }
+
+    /// To other addresses of the same system, in the same campaign.
+    #[must_use]
+    pub fn at(&self, bases: Vec<String>) -> Self {
+        let Self { http, key, campaign, is_shared, .. } = self;
+        let (http, key, campaign) = (http.clone(), key.clone(), campaign.clone());
+        Self { bases, http, key, campaign, is_shared: *is_shared, next: AtomicUsize::new(0) }
+    }
+
+    /// The campaign, unlike any other.
+    pub fn campaign(&self) -> &str {
+        &self.campaign
+    }
+
+    /// Puts the campaign's name and a submission's number into the tags of a submission.
+    pub fn mark(&self, submission: &mut Value, n: Number) {
+        submission["tags"] = json!({ "prove": n.to_string(), TAG: self.campaign });
+    }
+
+    /// The path that tells of the jobs of this campaign alone, where there may be others.
+    pub fn own(&self, path: &str) -> String {
+        let and = if path.contains('?') { '&' } else { '?' };
+        if self.is_shared { format!("{path}{and}tag={TAG}:{}", self.campaign) } else { path.to_owned() }
+    }
+
+    /// How many addresses there are.
     pub fn apis(&self) -> usize {
         self.bases.len()
     }
@@ -119,4 +163,24 @@ fn reason(error: reqwest::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_others_are_served_only_the_jobs_of_the_campaign_are_told() {
+        let door = Door::new(vec!["http://a".into()]).unwrap();
+        assert_eq!(door.own("/v1/jobs?limit=1"), "/v1/jobs?limit=1");
+        let door = door.shared(true);
+        let mut submission = json!({ "input": 1 });
+        door.mark(&mut submission, 7);
+        let tag = format!("campaign:{}", door.campaign());
+        assert_eq!(submission, json!({ "input": 1, "tags": { "prove": "7", "campaign": door.campaign() } }));
+        assert_eq!(door.own("/v1/events"), format!("/v1/events?tag={tag}"));
+        assert_eq!(door.own("/v1/jobs?limit=1"), format!("/v1/jobs?limit=1&tag={tag}"));
+        let another = Door::new(vec!["http://a".into()]).unwrap();
+        assert_ne!(door.campaign(), another.campaign(), "a key of one must not be one of the other");
+    }
 }

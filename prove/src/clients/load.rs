@@ -48,7 +48,7 @@ pub async fn run(
         n += 1;
         let (door, ledger) = (Arc::clone(&door), Arc::clone(&ledger));
         clients.spawn(async move {
-            Submission { door: &door, ledger: &ledger, n, seed }.run(&work::work(seed, n)).await;
+            Submission { door: &door, ledger: &ledger, n }.run(&work::work(seed, n)).await;
             drop(place);
         });
         count.send_replace(n);

@@ -44,8 +44,10 @@ pub async fn read_feed(
     mut enough: watch::Receiver<Option<usize>>,
     patience: Duration,
 ) {
+    ledger.write(Entry::Reads { reader });
     let mut last = "f0".to_owned();
     let (mut seen, mut news) = (0, Instant::now());
+    let path = door.own("/v1/events");
     loop {
         let known = *enough.borrow_and_update();
         if known.is_some_and(|all| seen >= all || news.elapsed() > patience) {
@@ -54,7 +56,7 @@ pub async fn read_feed(
         let before = seen;
         let stay = Duration::from_millis(fastrand::u64(STAYS / 8..STAYS));
         let api = door.any();
-        let visit = visit(&door, (api, "/v1/events"), &mut last, |id, event| {
+        let visit = visit(&door, (api, &path), &mut last, |id, event| {
             let feed = id.strip_prefix('f').and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or_default();
             let Event { job_id: job, seq, r#type: event } = event;
             ledger.write(Entry::Fed { reader, feed, job, seq, event });
@@ -82,6 +84,7 @@ pub async fn follow(door: &Door, ledger: &Ledger, id: &str, until: Instant) {
             ledger.write(Entry::Streamed { job, seq, event });
         };
         if visit(door, (door.any(), &path), &mut last, note).await == Visit::Ended {
+            ledger.write(Entry::Followed { job: id.into() });
             return;
         }
         sleep(AGAIN).await;

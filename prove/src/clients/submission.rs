@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::door::{Answer, Door, Question};
 use super::reader;
 use crate::ledger::{Entry, Ledger, Number};
-use crate::work::{Way, Work};
+use crate::work::{self, Way, Work};
 
 /// How soon is asked again what was not answered.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -27,7 +27,6 @@ pub struct Submission<'a> {
     pub door: &'a Door,
     pub ledger: &'a Ledger,
     pub n: Number,
-    pub seed: u64,
 }
 
 /// What an answer to a submission means.
@@ -43,10 +42,11 @@ impl Submission<'_> {
     pub async fn run(self, work: &Work) {
         let (kind, input) = (work.kind.to_owned(), work.input.clone());
         self.ledger.write(Entry::Asked { n: self.n, kind, input });
-        let body = work.body(self.n);
+        let mut body = work.body();
+        self.door.mark(&mut body, self.n);
         let path = format!("/v1/jobs/{}", work.kind);
         let once = Question { path: &path, body: Some(&body), ..Question::default() };
-        let key = format!("prove-{:x}-{}", self.seed, self.n);
+        let key = format!("prove-{}-{}", self.door.campaign(), self.n);
         let keyed = Question { key: Some(&key), ..once.clone() };
         match work.way {
             Way::Plain => self.hand_in(&once).await,
@@ -59,7 +59,7 @@ impl Submission<'_> {
             }
             Way::Contradicting => {
                 if self.until_taken(&keyed).await.is_some() {
-                    self.contradict(&keyed, &work.contradiction(self.n)).await;
+                    self.contradict(&keyed, &work::contradiction(&body)).await;
                 }
             }
             Way::Canceled(after) => {

@@ -1,6 +1,7 @@
 use std::io;
 use std::path::Path;
 
+use crate::nemesis::fault::{Fault, Part};
 use crate::wait::TooLate;
 
 /// Why a system could not be set up, or something could not be done to it.
@@ -16,6 +17,12 @@ pub enum GroundError {
     /// A program said no.
     #[error("{what}: {said}")]
     Said { what: String, said: String },
+    /// The system has no such part.
+    #[error("this system has no {0:?}")]
+    NoPart(Part),
+    /// The system is not of a sort that this can happen to.
+    #[error("{0} cannot happen to this system")]
+    Unfit(Fault),
 }
 
 impl GroundError {

@@ -47,6 +47,17 @@ impl Guardian {
         Self::start(AtTheEnd::Acts, &format!("read -r _ || {down}"), name)
     }
 
+    /// Runs a script once our process is gone, or it is dropped; and once more when a container that was asked to stop
+    /// meanwhile has done so.
+    pub fn of_containers(script: &str) -> std::io::Result<Self> {
+        Self::start(AtTheEnd::Acts, "read -r _ || { sh -c \"$1\"; sleep 70; sh -c \"$1\"; }", script)
+    }
+
+    /// Lets it go: there is nothing to clean up.
+    pub fn dismiss(mut self) {
+        self.at_the_end = AtTheEnd::Dismissed;
+    }
+
     fn start(at_the_end: AtTheEnd, script: &str, argument: &str) -> std::io::Result<Self> {
         let script = format!("trap '' INT TERM HUP; {script}");
         let mut command = Command::new("sh");

@@ -1,372 +1,136 @@
-//! The system that faults happen to: real processes, on ports and in directories of their own, with proxies between them.
+//! The systems that faults happen to: one of our own ([`own`]), made of processes, or a Compose project that runs
+//! ([`compose`]). To the nemesis both are a [`Ground`].
 
+pub mod compose;
 pub mod disk;
 pub mod error;
 pub mod guardian;
+pub mod own;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod rabbitmq;
-mod service;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::fmt;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use buzzer_shared::kind::Kind;
-use buzzer_shared::topology::Topology;
-use url::Url;
 
-use self::disk::SmallDisk;
 pub use self::error::GroundError;
-use self::postgres::Postgres;
-use self::rabbitmq::RabbitMq;
-pub use self::service::Service;
-use crate::nemesis::fault::{Line, Shape};
-use crate::proxy::Proxy;
-use crate::wait::eventually;
+use crate::nemesis::fault::{Fault, Part, Shape};
 
-/// For a process to be there, on a busy machine.
-const START_LIMIT: Duration = Duration::from_secs(60);
-/// More than a campaign stores, as a rule; what is not used takes no memory.
-const DISK_MEGABYTES: u32 = 4096;
-/// The user that the workers are known by, where RabbitMQ is ours.
-const WORKER: &str = "worker";
-/// A user that may write to Buzzer's exchanges, and is no worker.
-const STRANGER: &str = "stranger";
-/// Leases and beats that are short: what was lost goes out again within the patience of a campaign.
-const API: [(&str, &str); 4] =
-    [("BUZZER_AUTH", "off"), ("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s"), ("BUZZER_DRAIN", "3s")];
-const WORKERS: [(&str, &str); 4] =
-    [("BUZZER_DEMO", "1"), ("BUZZER_BEAT", "1s"), ("BUZZER_DRAIN", "3s"), ("BUZZER_SLOTS", "32")];
-
-/// Which RabbitMQ.
-#[derive(Debug, Clone)]
-pub enum BrokerChoice {
-    /// One of our own, from RabbitMQ's scripts in this folder; Debian's when absent.
-    Own(Option<PathBuf>),
-    /// One that runs. Only what is between it and us is disturbed.
-    Given(Url),
-}
-
-/// Which store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreChoice {
-    Sqlite,
-    Postgres,
-}
-
-/// What a system is made of.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// Where `buzzer-api` and `buzzer-worker` are.
-    pub programs: PathBuf,
-    /// Where logs and the file of SQLite go.
-    pub directory: PathBuf,
-    /// Several need PostgreSQL.
-    pub apis: usize,
-    pub workers: usize,
-    pub broker: BrokerChoice,
-    pub store: StoreChoice,
-    /// SQLite and a RabbitMQ of our own stand on small disks in memory, which can be full. Needs root.
-    pub small_disks: bool,
-    /// APIs and workers have clocks that can be stepped. Needs libfaketime.
-    pub clocks: bool,
-}
-
-/// The disks that can be full.
-#[derive(Debug, Default)]
-pub struct Disks {
-    /// SQLite's.
-    pub store: Option<SmallDisk>,
-    /// RabbitMQ's.
-    pub broker: Option<SmallDisk>,
-}
-
-impl Disks {
-    /// Makes those that a system can have, in its directory.
-    fn mount(plan: &Plan) -> Result<Self, GroundError> {
-        let mount = |name: &str| {
-            let folder = plan.directory.join(name);
-            std::fs::create_dir_all(&folder).map_err(GroundError::file(&folder))?;
-            SmallDisk::mount(&folder, DISK_MEGABYTES).map(Some)
-        };
-        let store = if plan.store == StoreChoice::Sqlite { mount("store-disk")? } else { None };
-        let broker = if matches!(plan.broker, BrokerChoice::Own(_)) { mount("broker-disk")? } else { None };
-        Ok(Self { store, broker })
-    }
-}
-
-/// The RabbitMQ, and how to reach it.
-#[derive(Debug)]
-pub enum Broker {
-    Own { node: Box<RabbitMq>, worker: Url, stranger: Url },
-    Given(Url),
-}
-
-impl Broker {
-    fn api_url(&self) -> Url {
-        match self {
-            Self::Own { node, .. } => node.url(),
-            Self::Given(url) => url.clone(),
-        }
-    }
-
-    fn worker_url(&self) -> Url {
-        match self {
-            Self::Own { worker, .. } => worker.clone(),
-            Self::Given(url) => url.clone(),
-        }
-    }
-}
-
-/// A running system. Dropped, all of it ends.
-#[derive(Debug)]
-pub struct Ground {
-    pub apis: Vec<Service>,
-    pub workers: Vec<Service>,
-    /// A worker that only scaling up starts.
-    pub spare: Service,
-    pub broker: Broker,
-    pub postgres: Option<Postgres>,
-    pub topology: Topology,
-    /// Where each API listens.
-    addresses: Vec<SocketAddr>,
-    /// One before each API.
-    doors: Vec<Proxy>,
-    api_broker: Proxy,
-    worker_broker: Proxy,
-    api_store: Option<Proxy>,
-    /// What could not be set up, and why: the faults that need it are left out.
-    pub skipped: Vec<String>,
-    clocks: bool,
-    /// Goes last: everything stands on it.
-    pub disks: Disks,
-}
-
-impl Ground {
-    /// Starts all of it. Answers once the APIs listen.
-    ///
-    /// # Errors
-    /// When something is missing or does not start; says what to do.
-    pub async fn start(plan: &Plan) -> Result<Self, GroundError> {
-        let program = |name: &str| find(&plan.programs, name);
-        let (api, worker) = (program("buzzer-api")?, program("buzzer-worker")?);
-        let logs = plan.directory.join("logs");
-        std::fs::create_dir_all(&logs).map_err(GroundError::file(&logs))?;
-        let (mut disks, mut skipped) = match plan.small_disks.then(|| Disks::mount(plan)) {
-            None => (Disks::default(), Vec::new()),
-            Some(Ok(disks)) => (disks, Vec::new()),
-            Some(Err(error)) => (Disks::default(), vec![format!("disk full: {error}")]),
-        };
-        let faketime = if plan.clocks { faketime() } else { None };
-        if plan.clocks && faketime.is_none() {
-            skipped.push("clock steps: libfaketime is not there: install libfaketime".into());
-        }
-        let data = disks.broker.as_ref().map(|disk| disk.path().to_owned());
-        let (broker, store) = tokio::join!(start_broker(&plan.broker, data, &logs), start_store(plan.store, &logs));
-        let (broker, (postgres, store)) = (broker?, store?);
-        if disks.broker.as_ref().map_or(Ok(false), SmallDisk::is_unused)? {
-            disks.broker = None;
-            skipped.push("disk full: RabbitMQ: it keeps its data elsewhere".into());
-        }
-        let prefix = match &broker {
-            Broker::Own { .. } => "buzzer".to_owned(),
-            Broker::Given(_) => format!("buzzer-prove-{:08x}", fastrand::u32(..)),
-        };
-        let (api_broker, api_url) = between(&broker.api_url()).await?;
-        let (worker_broker, worker_url) = between(&broker.worker_url()).await?;
-        let (api_store, store) = match store {
-            Some(url) => {
-                let (proxy, url) = between(&url).await?;
-                (Some(proxy), url.to_string())
-            }
-            None => {
-                let folder = disks.store.as_ref().map_or(plan.directory.as_path(), SmallDisk::path);
-                (None, format!("sqlite:{}", folder.join("buzzer.db").display()))
-            }
-        };
-        let settings = |all: &[(&str, &str)], broker: &Url| -> Vec<(String, String)> {
-            let common = [("BUZZER_PREFIX", prefix.as_str()), ("BUZZER_BROKER", broker.as_str())];
-            all.iter().chain(&common).map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-        };
-        let service = |program: &Path, name: String, settings| {
-            Service::new(program.to_owned(), plan.directory.join(&name), logs.join(name + ".log"), settings).and_then(
-                |service| match &faketime {
-                    Some(library) => service.with_clock(library),
-                    None => Ok(service),
-                },
-            )
-        };
-        let (mut apis, mut addresses, mut doors) = (Vec::new(), Vec::new(), Vec::new());
-        for at in 1..=plan.apis {
-            let [port] = ports::free().map_err(GroundError::io("a free port"))?;
-            let address = SocketAddr::from(([127, 0, 0, 1], port));
-            let mut settings = settings(&API, &api_url);
-            settings.push(("BUZZER_STORE".into(), store.clone()));
-            settings.push(("BUZZER_LISTEN".into(), address.to_string()));
-            if let Broker::Own { .. } = &broker {
-                settings.push(("BUZZER_WORKER_USER".into(), WORKER.into()));
-            }
-            apis.push(service(&api, format!("api-{at}"), settings)?);
-            addresses.push(address);
-            doors.push(Proxy::start(address.to_string()).await.map_err(GroundError::io("a free port"))?);
-        }
-        let workers =
-            (1..=plan.workers).map(|at| service(&worker, format!("worker-{at}"), settings(&WORKERS, &worker_url)));
-        let workers = workers.collect::<Result<Vec<_>, _>>()?;
-        let spare = service(&worker, "worker-spare".into(), settings(&WORKERS, &worker_url))?;
-        let topology = Topology::new(&prefix);
-        let ground = Self {
-            apis,
-            workers,
-            spare,
-            broker,
-            postgres,
-            topology,
-            addresses,
-            doors,
-            api_broker,
-            worker_broker,
-            api_store,
-            skipped,
-            clocks: faketime.is_some(),
-            disks,
-        };
-        for (at, api) in ground.apis.iter().enumerate() {
-            api.start()?;
-            ground.api_listens(at).await?;
-        }
-        for worker in &ground.workers {
-            worker.start()?;
-        }
-        Ok(ground)
-    }
-
+/// A running system. Dropped, it is as if it had never been harmed.
+#[async_trait(?Send)]
+pub trait Ground: fmt::Debug {
     /// Which faults it can have.
-    pub fn shape(&self) -> Shape {
-        Shape {
-            apis: self.apis.len(),
-            workers: self.workers.len(),
-            own_broker: matches!(self.broker, Broker::Own { .. }),
-            postgres: self.postgres.is_some(),
-            lines: true,
-            store_disk: self.disks.store.is_some(),
-            broker_disk: self.disks.broker.is_some(),
-            clocks: self.clocks,
-        }
-    }
+    fn shape(&self) -> Shape;
 
-    /// Where clients reach each API, through the proxies.
-    pub fn doors(&self) -> Vec<String> {
-        self.doors.iter().map(|door| format!("http://{}", door.address())).collect()
-    }
+    /// Where clients come in.
+    fn doors(&self) -> Vec<String>;
 
-    /// The proxies on a line.
-    pub fn line(&self, line: Line) -> Vec<&Proxy> {
-        match line {
-            Line::ClientApi => self.doors.iter().collect(),
-            Line::ApiBroker => vec![&self.api_broker],
-            Line::WorkerBroker => vec![&self.worker_broker],
-            Line::ApiStore => self.api_store.iter().collect(),
-        }
-    }
-
-    /// Waits until an API answers, past every proxy.
+    /// The same, and each API for itself, as it is reached now.
     ///
     /// # Errors
-    /// When it does not, or has ended.
-    pub async fn api_listens(&self, at: usize) -> Result<(), GroundError> {
-        let (api, address) = (&self.apis[at], self.addresses[at]);
-        let listens = eventually("an API to listen", START_LIMIT, async || {
-            if let Some(status) = api.ended() {
-                return Some(Err(GroundError::said("an API ended as it started", &status)));
-            }
-            tokio::net::TcpStream::connect(address).await.ok().map(|_| Ok(()))
-        });
-        listens.await?
-    }
+    /// When that cannot be seen.
+    async fn every_door(&self) -> Result<Vec<String>, GroundError>;
 
-    /// Ends all of it, and leaves a RabbitMQ that was given as it was found.
-    ///
-    /// # Errors
-    /// When that RabbitMQ does not delete what these kinds had there.
-    pub async fn leave(&self, kinds: &[Kind]) -> Result<(), GroundError> {
-        let Broker::Given(url) = &self.broker else { return Ok(()) };
-        // They would make it again.
-        self.apis.iter().chain(&self.workers).chain([&self.spare]).for_each(Service::kill);
-        rabbitmq::forget(url, &self.topology, kinds).await
-    }
+    /// Whether others use it, too: then not everything on it is of the campaign, and what is goes when it ends well.
+    fn is_shared(&self) -> bool;
 
-    /// What it runs on: names and versions.
+    /// The longest time after which what nobody speaks for goes out again.
+    fn lease(&self) -> Duration;
+
+    /// What could not be set up, and why: the faults that need it are left out.
+    fn skipped(&self) -> &[String];
+
+    /// What it runs on.
     ///
     /// # Errors
     /// When a part does not tell.
-    pub async fn versions(&self) -> Result<Vec<String>, GroundError> {
-        let broker = match &self.broker {
-            Broker::Own { node, .. } => format!("RabbitMQ {}", node.version().await?),
-            Broker::Given(_) => "a RabbitMQ that was given".into(),
-        };
-        let store = match &self.postgres {
-            Some(postgres) => format!("PostgreSQL {}", postgres.version().await?),
-            None => "SQLite".into(),
-        };
-        Ok(vec![format!("buzzer {}", env!("CARGO_PKG_VERSION")), broker, store])
-    }
+    async fn make(&self) -> Result<Make, GroundError>;
+
+    /// What each API holds in memory, in bytes, as far as that can be seen.
+    async fn memory(&self) -> Vec<(usize, u64)>;
+
+    /// Ends a part at once, as a crash would.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    async fn kill(&self, part: Part) -> Result<(), GroundError>;
+
+    /// Freezes a part: its sockets stay open and nothing answers.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    async fn freeze(&self, part: Part) -> Result<(), GroundError>;
+
+    /// Ends what [`freeze`](Self::freeze) began.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    async fn thaw(&self, part: Part) -> Result<(), GroundError>;
+
+    /// Asks a part to stop, as a service manager would, and waits until it has. How it ended, where that was not well.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    async fn stop(&self, part: Part) -> Result<Option<String>, GroundError>;
+
+    /// Starts a part that does not run.
+    ///
+    /// # Errors
+    /// When it does not start.
+    async fn start(&self, part: Part) -> Result<(), GroundError>;
+
+    /// Waits until a part that was started is there: one that others talk to answers, a worker runs.
+    ///
+    /// # Errors
+    /// When it is not there in time.
+    async fn is_there(&self, part: Part) -> Result<(), GroundError>;
+
+    /// Starts a worker more than there are.
+    ///
+    /// # Errors
+    /// When it does not start.
+    async fn add_worker(&self) -> Result<(), GroundError>;
+
+    /// Stops that worker. How it ended, where that was not well.
+    ///
+    /// # Errors
+    /// When it does not stop.
+    async fn remove_worker(&self) -> Result<Option<String>, GroundError>;
+
+    /// Does a fault that is of another sort than these, where the shape has it.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    async fn strike(&self, fault: Fault) -> Result<(), GroundError>;
+
+    /// Ends what [`strike`](Self::strike) began.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    async fn heal(&self, fault: Fault) -> Result<(), GroundError>;
+
+    /// Which parts have ended by themselves since this was asked last, and how.
+    ///
+    /// # Errors
+    /// When that cannot be seen.
+    async fn ended(&self) -> Result<Vec<(Part, String)>, GroundError>;
+
+    /// Leaves what is not ours as it was found; `kinds` are those that were announced on it.
+    ///
+    /// # Errors
+    /// When that does not succeed, with what is to be done by hand.
+    async fn leave(&self, kinds: &[Kind]) -> Result<(), GroundError>;
 }
 
-async fn start_broker(choice: &BrokerChoice, data: Option<PathBuf>, logs: &Path) -> Result<Broker, GroundError> {
-    let scripts = match choice {
-        BrokerChoice::Given(url) => return Ok(Broker::Given(url.clone())),
-        BrokerChoice::Own(scripts) => scripts.clone(),
-    };
-    let log = Some(logs.join("rabbitmq.log"));
-    let node = RabbitMq::start(rabbitmq::Settings { scripts, log, data, ..rabbitmq::Settings::default() }).await?;
-    // As docs/operate.md has them.
-    let worker =
-        [r"^buzzer\.control\..*", r"^buzzer\.(replies|parking|control\..*)$", r"^buzzer\.(requests\..*|control.*)$"];
-    let worker = node.user(WORKER, worker).await?;
-    let stranger = node.user(STRANGER, ["^$", r"^buzzer\..*", "^$"]).await?;
-    Ok(Broker::Own { node: Box::new(node), worker, stranger })
-}
-
-/// The server where it is PostgreSQL, and the address of its database.
-async fn start_store(choice: StoreChoice, logs: &Path) -> Result<(Option<Postgres>, Option<Url>), GroundError> {
-    match choice {
-        StoreChoice::Sqlite => Ok((None, None)),
-        StoreChoice::Postgres => {
-            let postgres = Postgres::start(Some(logs.join("postgres.log"))).await?;
-            let url = postgres.database().await?.parse();
-            Ok((Some(postgres), Some(url.map_err(|error| GroundError::said("PostgreSQL's address", &error))?)))
-        }
-    }
-}
-
-/// A proxy before a server, and the server's address by way of it.
-async fn between(url: &Url) -> Result<(Proxy, Url), GroundError> {
-    let unfit = || GroundError::Missing(format!("{} is no address of a server", url.scheme()));
-    let default_port = if url.scheme() == "amqp" { 5672 } else { 5432 };
-    let target = format!("{}:{}", url.host_str().ok_or_else(unfit)?, url.port().unwrap_or(default_port));
-    let proxy = Proxy::start(target).await.map_err(GroundError::io("a free port"))?;
-    let mut through = url.clone();
-    through.set_host(Some("127.0.0.1")).map_err(|_| unfit())?;
-    through.set_port(Some(proxy.address().port())).map_err(|()| unfit())?;
-    Ok((proxy, through))
-}
-
-/// The library that gives processes a clock of their own, where Debian has it.
-fn faketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
-    folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1")).find(|library| library.exists())
-}
-
-fn find(folder: &Path, name: &str) -> Result<PathBuf, GroundError> {
-    let path = folder.join(name);
-    if path.exists() {
-        return Ok(path);
-    }
-    let folder = folder.display();
-    let what =
-        format!("there is no {name} in {folder}: put it beside buzzer, or build all with cargo build --workspace");
-    Err(GroundError::Missing(what))
+/// What a system runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Make {
+    /// The store, in one word.
+    pub store: &'static str,
+    /// Names and versions of Buzzer, broker and store.
+    pub versions: Vec<String>,
 }

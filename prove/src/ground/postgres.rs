@@ -19,6 +19,15 @@ const USER: &str = "buzzer";
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(60);
 
+/// How a server differs from the ordinary.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where it says what it does; a file of its own, gone with it, when absent.
+    pub log: Option<PathBuf>,
+    /// A folder for its data; one of its own, gone with it, when absent.
+    pub data: Option<PathBuf>,
+}
+
 /// A running PostgreSQL. Dropped, it is killed and its directory removed.
 #[derive(Debug)]
 pub struct Postgres {
@@ -26,18 +35,17 @@ pub struct Postgres {
     password: String,
     port: u16,
     server: Life,
-    /// Where it says what it does.
-    log: PathBuf,
+    settings: Settings,
     directory: TempDir,
     _janitor: Guardian,
 }
 
 impl Postgres {
-    /// Starts one. It says what it does in `log`; in a file of its own, gone with it, when absent.
+    /// Starts one. Answers once it lets us in.
     ///
     /// # Errors
     /// When PostgreSQL is not there or does not start.
-    pub async fn start(log: Option<PathBuf>) -> Result<Self, GroundError> {
+    pub async fn start(settings: Settings) -> Result<Self, GroundError> {
         let programs = programs().ok_or_else(|| {
             GroundError::Missing(
                 "there is no initdb under /usr/lib/postgresql or on the path: install postgresql".into(),
@@ -52,7 +60,7 @@ impl Postgres {
             password: format!("{:016x}", fastrand::u64(..)),
             port,
             server: Life::default(),
-            log: log.unwrap_or_else(|| directory.path().join("log")),
+            settings,
             directory,
             _janitor: janitor,
         };
@@ -144,7 +152,7 @@ impl Postgres {
 
     /// What it logged.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
     async fn connect(&self, database: &str) -> Result<Client, tokio_postgres::Error> {
@@ -157,7 +165,7 @@ impl Postgres {
         let password = self.directory.path().join("password");
         std::fs::write(&password, &self.password).map_err(GroundError::file(&password))?;
         if let Some((user, group)) = unprivileged() {
-            for path in [self.directory.path(), &password] {
+            for path in [self.directory.path(), &password].into_iter().chain(self.settings.data.as_deref()) {
                 std::os::unix::fs::chown(path, Some(user), Some(group)).map_err(GroundError::file(path))?;
             }
         }
@@ -175,7 +183,7 @@ impl Postgres {
         let mut command = self.command("postgres");
         command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string(), "-h", "127.0.0.1"]);
         command.arg("-k").arg(self.directory.path());
-        if let Ok(log) = std::fs::File::options().create(true).append(true).open(&self.log) {
+        if let Ok(log) = std::fs::File::options().create(true).append(true).open(self.log_file()) {
             command.stderr(log.try_clone().map_or_else(|_| Stdio::null(), Stdio::from)).stdout(log);
         }
         command
@@ -193,7 +201,12 @@ impl Postgres {
     }
 
     fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
+        // It makes the folder itself, with the rights that it wants.
+        self.settings.data.as_deref().unwrap_or(self.directory.path()).join("data")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.settings.log.clone().unwrap_or_else(|| self.directory.path().join("log"))
     }
 }
 

@@ -186,6 +186,16 @@ impl RabbitMq {
         Ok(text)
     }
 
+    /// The queues that it does not bring back, though it runs.
+    ///
+    /// # Errors
+    /// When it does not tell.
+    pub async fn dead_queues(&self) -> Result<Vec<String>, GroundError> {
+        let listed = self.ctl(&["list_queues", "name", "state"]).await?;
+        let dead = listed.lines().filter_map(|line| line.strip_suffix("\tdown"));
+        Ok(dead.map(str::to_owned).collect())
+    }
+
     /// A plain lapin connection, for what the product's own line would not do.
     ///
     /// # Errors

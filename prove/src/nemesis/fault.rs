@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{Trouble, Way};
 
-/// One process of the system. Those of our own are numbered from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// One process of the system, or its container. APIs and workers are numbered from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     Api(usize),
@@ -16,6 +16,8 @@ pub enum Part {
     Broker,
     /// PostgreSQL.
     Store,
+    /// What stands before several APIs.
+    Proxy,
 }
 
 /// A line between two parts; all of that sort are disturbed together.
@@ -57,8 +59,8 @@ pub enum BrokerFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Disk {
-    /// SQLite's.
-    Store,
+    Sqlite,
+    Postgres,
     Broker,
 }
 
@@ -83,6 +85,8 @@ pub enum Fault {
     /// All workers but one are asked to stop.
     ScaleDown,
     Line(Line, Trouble),
+    /// Taken off the networks on which it meets the broker and the store.
+    CutOff(Part),
     Broker(BrokerFault),
     /// No room is left on a disk.
     DiskFull(Disk),
@@ -99,15 +103,17 @@ pub enum Subject {
     Lines,
     Apis,
     Workers,
+    Proxy,
 }
 
 impl Part {
-    fn subject(self) -> Subject {
+    pub fn subject(self) -> Subject {
         match self {
             Self::Api(_) => Subject::Apis,
             Self::Worker(_) => Subject::Workers,
             Self::Broker => Subject::Broker,
             Self::Store => Subject::Store,
+            Self::Proxy => Subject::Proxy,
         }
     }
 }
@@ -119,12 +125,13 @@ impl Fault {
             | Self::KillTwice(part)
             | Self::Freeze(part)
             | Self::Stop(part)
+            | Self::CutOff(part)
             | Self::ClockStep(part, _) => part.subject(),
             Self::RollApis => Subject::Apis,
             Self::RollWorkers | Self::ScaleUp | Self::ScaleDown => Subject::Workers,
             Self::Line(..) => Subject::Lines,
             Self::Broker(_) | Self::DiskFull(Disk::Broker) => Subject::Broker,
-            Self::DiskFull(Disk::Store) => Subject::Store,
+            Self::DiskFull(Disk::Sqlite | Disk::Postgres) => Subject::Store,
         }
     }
 
@@ -134,9 +141,10 @@ impl Fault {
             // A damaged quorum queue is found by a probe after half a minute; see docs/reliability.md.
             Self::Broker(BrokerFault::DeleteAndKill) => 90,
             Self::Line(Line::ClientApi, _) => 5,
-            Self::Line(..) => 15,
+            // Off its networks, a part has lost these lines.
+            Self::Line(..) | Self::CutOff(_) => 15,
             _ => match self.subject() {
-                Subject::Apis | Subject::Workers => 5,
+                Subject::Apis | Subject::Workers | Subject::Proxy => 5,
                 Subject::Broker | Subject::Store | Subject::Lines => 15,
             },
         };
@@ -167,6 +175,7 @@ impl Fault {
             Part::Worker(_) => "worker",
             Part::Broker => "RabbitMQ",
             Part::Store => "PostgreSQL",
+            Part::Proxy => "proxy",
         };
         match self {
             Self::Kill(part) => format!("kill -9: {}", role(part)),
@@ -178,8 +187,10 @@ impl Fault {
             Self::ScaleUp => "scaled up: workers".into(),
             Self::ScaleDown => "scaled down: workers".into(),
             Self::Line(line, trouble) => format!("line {line}: {trouble}"),
+            Self::CutOff(part) => format!("off the network: {}", role(part)),
             Self::Broker(fault) => fault.to_string(),
-            Self::DiskFull(Disk::Store) => "disk full: SQLite".into(),
+            Self::DiskFull(Disk::Sqlite) => "disk full: SQLite".into(),
+            Self::DiskFull(Disk::Postgres) => "disk full: PostgreSQL".into(),
             Self::DiskFull(Disk::Broker) => "disk full: RabbitMQ".into(),
             Self::ClockStep(part, hours) => format!("clock {hours:+} h: {}", role(part)),
         }
@@ -194,9 +205,10 @@ impl fmt::Display for Fault {
             | Self::KillTwice(part)
             | Self::Freeze(part)
             | Self::Stop(part)
+            | Self::CutOff(part)
             | Self::ClockStep(part, _) => match part {
                 Part::Api(at) | Part::Worker(at) => write!(f, " {}", at + 1),
-                Part::Broker | Part::Store => Ok(()),
+                Part::Broker | Part::Store | Part::Proxy => Ok(()),
             },
             _ => Ok(()),
         }
@@ -232,17 +244,32 @@ impl fmt::Display for BrokerFault {
     }
 }
 
+/// How far RabbitMQ is ours to harm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BrokerAccess {
+    /// It is to be left whole.
+    Spared,
+    /// It may be killed, and `rabbitmqctl` runs on it.
+    Controlled,
+    /// Its queues, messages and users are ours, too.
+    Owned,
+}
+
 /// What a system is made of, as far as it decides which faults it can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
     pub apis: usize,
     pub workers: usize,
-    /// RabbitMQ is ours, to do with as we like.
-    pub own_broker: bool,
+    /// There may be one worker more for a while.
+    pub spare_worker: bool,
+    pub broker: BrokerAccess,
     pub postgres: bool,
+    pub proxy: bool,
     /// The lines run through proxies of ours.
     pub lines: bool,
-    /// SQLite stands on a disk that can be full.
+    /// The parts are on networks that they can be taken off.
+    pub networks: bool,
+    /// The store stands on a disk that can be full.
     pub store_disk: bool,
     /// So does RabbitMQ.
     pub broker_disk: bool,
@@ -253,25 +280,25 @@ pub struct Shape {
 impl Shape {
     /// Every fault that such a system can have.
     pub fn faults(self) -> Vec<Fault> {
-        let mut parts: Vec<_> = (0..self.apis).map(Part::Api).chain((0..self.workers).map(Part::Worker)).collect();
-        if self.own_broker {
-            parts.push(Part::Broker);
-        }
-        if self.postgres {
-            parts.push(Part::Store);
-        }
+        let parts = self.parts();
         let all = [Fault::Kill, Fault::KillTwice, Fault::Freeze, Fault::Stop];
         let mut faults: Vec<_> = parts.iter().flat_map(|part| all.map(|fault| fault(*part))).collect();
         faults.extend([Fault::RollApis, Fault::RollWorkers]);
-        if self.workers > 1 {
-            faults.extend([Fault::ScaleUp, Fault::ScaleDown]);
-        }
+        faults.extend(self.spare_worker.then_some(Fault::ScaleUp));
+        faults.extend((self.workers > 1).then_some(Fault::ScaleDown));
         if self.lines {
             faults.extend(self.line_faults());
         }
-        if self.own_broker {
-            faults.extend(BROKER_FAULTS.map(Fault::Broker));
+        if self.networks {
+            // A proxy that is off its network is one that nobody reaches: as when it is frozen.
+            faults.extend(parts.iter().filter(|part| **part != Part::Proxy).map(|part| Fault::CutOff(*part)));
         }
+        let of_broker: &[BrokerFault] = match self.broker {
+            BrokerAccess::Spared => &[],
+            BrokerAccess::Controlled => &CONTROLLED,
+            BrokerAccess::Owned => &OWNED,
+        };
+        faults.extend(of_broker.iter().map(|fault| Fault::Broker(*fault)));
         if self.clocks {
             // An API on SQLite has no other clock: what it stored by a false one is due by that.
             let go_by_another = parts
@@ -279,9 +306,18 @@ impl Shape {
                 .filter(|part| matches!(part, Part::Worker(_)) || matches!(part, Part::Api(_) if self.postgres));
             faults.extend(go_by_another.flat_map(|part| [1, -1].map(|hours| Fault::ClockStep(*part, hours))));
         }
-        let disks = [(self.store_disk, Disk::Store), (self.broker_disk, Disk::Broker)];
+        let store = if self.postgres { Disk::Postgres } else { Disk::Sqlite };
+        let disks = [(self.store_disk, store), (self.broker_disk, Disk::Broker)];
         faults.extend(disks.into_iter().filter(|(there, _)| *there).map(|(_, disk)| Fault::DiskFull(disk)));
         faults
+    }
+
+    fn parts(self) -> Vec<Part> {
+        let broker = (self.broker > BrokerAccess::Spared).then_some(Part::Broker);
+        let store = self.postgres.then_some(Part::Store);
+        let proxy = self.proxy.then_some(Part::Proxy);
+        let ours = (0..self.apis).map(Part::Api).chain((0..self.workers).map(Part::Worker));
+        ours.chain(broker).chain(store).chain(proxy).collect()
     }
 
     fn line_faults(self) -> impl Iterator<Item = Fault> {
@@ -291,7 +327,10 @@ impl Shape {
     }
 }
 
-const BROKER_FAULTS: [BrokerFault; 11] = [
+/// What `rabbitmqctl` does, and puts right again.
+const CONTROLLED: [BrokerFault; 3] = [BrokerFault::CloseConnections, BrokerFault::MemoryAlarm, BrokerFault::DiskAlarm];
+
+const OWNED: [BrokerFault; 11] = [
     BrokerFault::Purge,
     BrokerFault::Delete,
     BrokerFault::DeleteAndKill,
@@ -326,9 +365,12 @@ mod tests {
     const ALL: Shape = Shape {
         apis: 2,
         workers: 2,
-        own_broker: true,
+        spare_worker: true,
+        broker: BrokerAccess::Owned,
         postgres: true,
+        proxy: true,
         lines: true,
+        networks: true,
         store_disk: true,
         broker_disk: true,
         clocks: true,
@@ -342,12 +384,31 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_that_of_the_store_there_is() {
+        let full = |postgres| Shape { postgres, broker_disk: false, ..ALL }.faults();
+        let disks = |faults: Vec<Fault>| faults.into_iter().filter(|fault| matches!(fault, Fault::DiskFull(_)));
+        assert_eq!(disks(full(true)).collect::<Vec<_>>(), [Fault::DiskFull(Disk::Postgres)]);
+        assert_eq!(disks(full(false)).collect::<Vec<_>>(), [Fault::DiskFull(Disk::Sqlite)]);
+    }
+
+    #[test]
     fn what_a_system_has_not_is_not_harmed() {
-        let bare =
-            Shape { own_broker: false, postgres: false, lines: false, store_disk: false, broker_disk: false, ..ALL };
+        let bare = Shape {
+            broker: BrokerAccess::Spared,
+            postgres: false,
+            proxy: false,
+            lines: false,
+            networks: false,
+            store_disk: false,
+            broker_disk: false,
+            ..ALL
+        };
         for fault in bare.faults() {
             assert!(matches!(fault.subject(), Subject::Apis | Subject::Workers), "{fault}");
         }
+        let controlled = Shape { broker: BrokerAccess::Controlled, ..bare }.faults();
+        assert!(controlled.contains(&Fault::Kill(Part::Broker)) && controlled.contains(&Fault::Broker(CONTROLLED[0])));
+        assert!(!controlled.contains(&Fault::Broker(BrokerFault::Purge)), "its queues are not ours");
         let without_postgres = Shape { postgres: false, ..ALL }.faults();
         let at_the_store = |fault: &&Fault| {
             matches!(fault, Fault::Line(Line::ApiStore, _)) || matches!(fault, Fault::Kill(Part::Store))

@@ -3,5 +3,4 @@
 
 pub mod fault;
 pub mod hand;
-pub mod messages;
 pub mod schedule;

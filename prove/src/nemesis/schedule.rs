@@ -104,7 +104,7 @@ mod tests {
     use std::collections::HashMap;
 
     use super::*;
-    use crate::nemesis::fault::Shape;
+    use crate::nemesis::fault::{BrokerAccess, Shape};
 
     const PACE: Pace = Pace { calm: Duration::from_secs(2), hold: Duration::from_secs(10) };
 
@@ -112,9 +112,12 @@ mod tests {
         let shape = Shape {
             apis: 2,
             workers: 2,
-            own_broker: true,
+            spare_worker: true,
+            broker: BrokerAccess::Owned,
             postgres: true,
+            proxy: true,
             lines: true,
+            networks: true,
             store_disk: false,
             broker_disk: true,
             clocks: false,
@@ -138,7 +141,9 @@ mod tests {
         for fault in strikes(1, 2000).into_iter().flat_map(|strike| strike.faults) {
             *seen.entry(fault).or_default() += 1;
         }
-        for subject in [Subject::Store, Subject::Broker, Subject::Lines, Subject::Apis, Subject::Workers] {
+        for subject in
+            [Subject::Store, Subject::Broker, Subject::Lines, Subject::Apis, Subject::Workers, Subject::Proxy]
+        {
             let faults = faults().into_iter().filter(|fault| fault.subject() == subject);
             let counts: Vec<_> = faults.map(|fault| seen.get(&fault).copied().unwrap_or_default()).collect();
             let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::error::GroundError;
-use super::process::Life;
+use crate::ground::GroundError;
+use crate::ground::process::Life;
 
 /// Its own grace period is shorter.
 const STOP_LIMIT: Duration = Duration::from_secs(45);

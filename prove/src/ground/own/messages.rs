@@ -55,10 +55,10 @@ impl Messages<'_> {
         Ok(())
     }
 
-    /// Deletes them.
-    pub async fn delete(self) -> Result<(), GroundError> {
+    /// Deletes these queues.
+    pub async fn delete(self, queues: &[String]) -> Result<(), GroundError> {
         let connection = self.node.connect().await?;
-        for queue in self.queues() {
+        for queue in queues {
             let channel = open(&connection).await?;
             let _ = channel.queue_delete(queue.as_str().into(), QueueDeleteOptions::default()).await;
         }
@@ -176,7 +176,7 @@ impl Messages<'_> {
     }
 
     /// The queues whose messages matter.
-    fn queues(&self) -> Vec<String> {
+    pub fn queues(&self) -> Vec<String> {
         let requests = kinds().map(|kind| self.topology.requests_queue(&kind));
         requests.chain([self.topology.replies_queue()]).map(|queue| queue.to_string()).collect()
     }
