@@ -7,15 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buzzer_shared::kind::Kind;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Span};
-use buzzer_shared::webhook::{Answer, KIND, Posted};
+use buzzer_shared::webhook::{Answer, Posted};
 use tokio::time::Instant;
 
 use crate::bell::Bell;
 use crate::catalog::Catalog;
-use crate::delivery::{Attempt, Rules, Webhook, Why};
+use crate::delivery::{Attempt, Rules, Webhook, Why, kind};
 use crate::lanes::Lanes;
 use crate::store::{End, Ended, Settlement, Store, StoreError};
 
@@ -71,15 +70,8 @@ impl Deliverer {
     /// # Errors
     /// When the store does not answer. What was done is done.
     pub async fn step(&self) -> Result<(), StoreError> {
-        loop {
-            let ended = self.store.ended_deliveries(STEP).await?;
-            let last = ended.len() < STEP;
-            self.settle(ended).await?;
-            if last {
-                break;
-            }
-        }
-        let kind: Kind = KIND.parse().expect("it names a kind");
+        while self.settle_some().await? == STEP {}
+        let kind = kind();
         let slots = self.catalog.slots().get(&kind).copied().unwrap_or(0);
         if slots > 0 && !self.store.take_deliveries(slots, self.clock.now()).await?.is_empty() {
             self.lanes.waiting(&kind);
@@ -87,14 +79,38 @@ impl Deliverer {
         Ok(())
     }
 
-    async fn settle(&self, ended: Vec<Ended>) -> Result<(), StoreError> {
-        if ended.is_empty() {
-            return Ok(());
+    /// Tells how many were settled.
+    async fn settle_some(&self) -> Result<usize, StoreError> {
+        let ended = self.store.ended_deliveries(STEP).await?;
+        let attempts: Vec<_> = ended.into_iter().map(|ended| settlement(ended, fastrand::f64())).collect();
+        match self.settle(attempts.clone()).await {
+            Err(StoreError::Corrupt(_)) => self.settle_apart(attempts).await,
+            settled => settled,
         }
-        let attempts = ended.into_iter().map(|ended| settlement(ended, fastrand::f64())).collect();
-        let disabled = self.store.settle_deliveries(attempts, &self.rules, self.clock.now()).await?;
-        disabled.iter().for_each(tell);
-        Ok(())
+    }
+
+    async fn settle(&self, attempts: Vec<Settlement>) -> Result<usize, StoreError> {
+        let count = attempts.len();
+        if count > 0 {
+            let disabled = self.store.settle_deliveries(attempts, &self.rules, self.clock.now()).await?;
+            disabled.iter().for_each(tell);
+        }
+        Ok(count)
+    }
+
+    /// One whose row cannot be read does not hold up the others.
+    async fn settle_apart(&self, attempts: Vec<Settlement>) -> Result<usize, StoreError> {
+        let mut settled = 0;
+        for attempt in attempts {
+            let id = attempt.id;
+            match self.settle(vec![attempt]).await {
+                Err(StoreError::Corrupt(reason)) => {
+                    tracing::error!(delivery = %id, reason, "a delivery cannot be read, and stays where it is; the others go on");
+                }
+                other => settled += other?,
+            }
+        }
+        Ok(settled)
     }
 }
 

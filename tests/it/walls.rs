@@ -75,7 +75,7 @@ const API: &[(&str, &[&str])] = &[
     ),
     ("events", &["auth", "extract", "header", "negotiate", "problem", "state", "streams"]),
     ("kinds", &["auth", "catalog", "extract", "problem", "state", "store"]),
-    ("ops", &["auth", "extract", "problem", "state"]),
+    ("ops", &["auth", "delivery", "extract", "problem", "state"]),
     ("parked", &["auth", "extract", "parking", "problem", "state"]),
     ("openapi", &["auth", "problem", "state"]),
     ("extract", &["problem", "state"]),

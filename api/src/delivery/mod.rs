@@ -16,7 +16,7 @@ mod webhook;
 pub use attempt::{Attempt, is_delivered};
 pub use health::{Disabled, Health, Why};
 pub use host::host;
-pub use run::run;
+pub use run::{kind, run};
 pub use schedule::{InvalidSchedule, Schedule};
 pub use secrets::{SECRETS_MAX, Secrets};
 pub use settle::{Endpoint, Rules, Settled};

@@ -12,11 +12,15 @@ use crate::lifecycle::{Job, Transition, accept};
 /// More than a worker gives an endpoint.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The kind of the jobs that deliver.
+pub fn kind() -> Kind {
+    KIND.parse().expect("it names a kind")
+}
+
 /// The job that makes one attempt at a delivery, and its input: the delivery's id. What is posted takes its place when it
 /// goes out. It has one attempt: when there is to be another, it is another job.
 pub fn run(delivery: DeliveryId, now: Time) -> (Transition, Bytes) {
-    let kind: Kind = KIND.parse().expect("it names a kind");
-    let spec = KindSpec { retry: RetryPolicy::NEVER, timeout: Span::from(TIMEOUT), ..KindSpec::any(kind) };
+    let spec = KindSpec { retry: RetryPolicy::NEVER, timeout: Span::from(TIMEOUT), ..KindSpec::any(kind()) };
     let job = Job::new(JobId::new(now), Tenant::internal(), &spec, now);
     (accept(job), Bytes::from(format!("\"{delivery}\"")))
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::auth::Operator;
+use crate::delivery;
 use crate::problem::ApiError;
 use crate::state::AppState;
 
@@ -47,7 +48,8 @@ pub(super) async fn stats(_: Operator, State(state): State<AppState>) -> Result<
     let backlog = state.store.backlog().await?;
     let slots = state.catalog.slots();
     let now = state.clock.now();
-    let names: BTreeSet<Kind> = state.catalog.names().into_iter().chain(backlog.keys().cloned()).collect();
+    let known = state.catalog.names().into_iter().chain([delivery::kind()]);
+    let names: BTreeSet<Kind> = known.chain(backlog.keys().cloned()).collect();
     let kind = |name: Kind| {
         let of = backlog.get(&name).copied().unwrap_or_default();
         let stats = KindStats {

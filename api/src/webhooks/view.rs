@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::JOBS;
-use crate::delivery::{Attempt, Delivery, Disabled, Health, Secrets, State, StateName, Told, Webhook, Why};
+use crate::delivery::{Attempt, Delivery, Disabled, Health, Secrets, State, StateName, Told, Webhook, Why, kind};
 use crate::lifecycle::Events;
 use crate::state::AppState;
 
@@ -228,8 +228,7 @@ impl DeliveryView {
 
 /// Nobody waits in the dark.
 fn waiting(delivery: &Delivery, to: &To, state: &AppState) -> Option<String> {
-    let kind = KIND.parse().expect("it names a kind");
-    let no_worker = (!state.lanes.has_worker(&kind)).then(|| format!("no worker runs {KIND} now"));
+    let no_worker = (!state.lanes.has_worker(&kind())).then(|| format!("no worker runs {KIND} now"));
     let due = match delivery.state {
         State::Waiting { due } => due,
         State::UnderWay { .. } => return no_worker,

@@ -233,23 +233,33 @@ async fn load(client: &impl GenericClient) -> Result<Load, Failure> {
     row.map_or(Ok(Load::default()), |row| Ok(Load { total: number(&row, 0)?, failing: number(&row, 1)? }))
 }
 
+/// Which endpoints have their turn; of these alone, where they are given.
+async fn turn(
+    client: &impl GenericClient,
+    among: Option<&[i64]>,
+    slots: usize,
+    now: Time,
+) -> Result<Vec<Turn>, Failure> {
+    let ripe = ripe(client, among, now).await?;
+    if ripe.is_empty() { Ok(Vec::new()) } else { Ok(turns(&ripe, load(client).await?, slots)) }
+}
+
 /// Makes jobs of the deliveries that have their turn. Endpoints that another replica looks at now are left to it.
 pub(super) async fn take(house: &House, slots: usize, now: Time) -> Result<Vec<Job>, Failure> {
     let mut client = house.pools.work().await?;
-    let candidates: Vec<i64> = ripe(&client, None, now).await?.into_iter().map(|ripe| ripe.webhook).collect();
+    let candidates: Vec<i64> = turn(&client, None, slots, now).await?.iter().map(|turn| turn.webhook).collect();
     if candidates.is_empty() {
         return Ok(Vec::new());
     }
     house.names.keep_tenant(&client, &Tenant::internal()).await?;
+    house.names.keep_kind(&client, &delivery::kind()).await?;
     let transaction = client.transaction().await?;
     let lock = "SELECT n FROM webhooks WHERE n = ANY($1) ORDER BY n FOR NO KEY UPDATE SKIP LOCKED";
     let own = row::query(&transaction, lock, &[&candidates]).await?;
     let own = own.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>()?;
-    let turns = turns(&ripe(&transaction, Some(&own), now).await?, load(&transaction).await?, slots);
+    // Again, now that nobody else takes theirs.
+    let turns = turn(&transaction, Some(&own), slots, now).await?;
     let submissions = make_runs(&transaction, &turns, now).await?;
-    for submission in &submissions {
-        house.names.keep_kind(&transaction, &submission.accepted.job.kind).await?;
-    }
     let mut writes = Writes::default();
     let all: Vec<&Submission> = submissions.iter().collect();
     submit::submit(&transaction, &house.names, &all, &mut writes).await?;
