@@ -333,7 +333,7 @@ async fn a_frozen_rabbitmq_keeps_nobody_waiting() {
     let answer = within("an answer", ANSWER, bench.publish("into the ice")).await;
     assert_eq!(answer, Err(PublishError::Unknown));
     // The two connections find out each for itself; as long as only the other has, this one still tries.
-    eventually("a publish to be refused at once", SOON, async || {
+    eventually("a publish to be refused at once", Duration::from_secs(90), async || {
         let asked = Instant::now();
         let answer = bench.publish("refused").await;
         (answer == Err(PublishError::Away) && asked.elapsed() < Duration::from_secs(1)).then_some(())
