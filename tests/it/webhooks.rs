@@ -11,7 +11,7 @@ use buzzer_tests::outside::{Api, Outside, Service};
 use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::sink::{Heard, Manner, Rude, Sink};
-use buzzer_tests::wait::{eventually, within};
+use buzzer_tests::wait::eventually;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -868,7 +868,7 @@ async fn p9_a_hundred_endpoints_that_hang_hold_up_none_of_the_others() {
         }
         register(&buzzer, json!({ "url": sink.url(&path) })).await;
     }
-    let (first, mut took) = (Instant::now(), Vec::new());
+    let mut took = Vec::new();
     for wave in 1..=WAVES {
         let began = Instant::now();
         buzzer.run("echo", &json!({ "input": wave }).to_string()).await;
@@ -881,8 +881,8 @@ async fn p9_a_hundred_endpoints_that_hang_hold_up_none_of_the_others() {
         assert_eq!(told.len(), ENDPOINTS - HANG, "each once");
         took.extend(told.into_iter().map(|one| one.at - began));
     }
-    assert!(first.elapsed() < Duration::from_secs(14), "none of those that hang has been cut off yet");
     took.sort_unstable();
+    assert!(took.last() < Some(&Duration::from_secs(14)), "nobody waited until one that hangs was cut off: {took:?}");
     eprintln!("p50 {:?}, p99 {:?} after the submission", took[took.len() / 2], took[took.len() * 99 / 100]);
 }
 

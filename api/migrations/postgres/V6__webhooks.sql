@@ -21,6 +21,7 @@ CREATE TABLE webhooks (
     created_at BIGINT NOT NULL,
     failing_since BIGINT,
     paused_until BIGINT,
+    slow BOOLEAN NOT NULL DEFAULT false,
     disabled_at BIGINT,
     disabled_why SMALLINT,
     deleted_at BIGINT

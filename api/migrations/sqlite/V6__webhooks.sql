@@ -17,6 +17,7 @@ CREATE TABLE webhooks (
     created_at INTEGER NOT NULL,
     failing_since INTEGER,
     paused_until INTEGER,
+    slow INTEGER NOT NULL DEFAULT 0,
     disabled_at INTEGER,
     disabled_why INTEGER,
     deleted_at INTEGER

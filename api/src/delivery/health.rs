@@ -9,6 +9,8 @@ pub struct Health {
     pub failing_since: Option<Time>,
     /// It has asked to be left alone until then, or it is given time to recover.
     pub paused_until: Option<Time>,
+    /// Whether its last answer took long.
+    pub slow: bool,
     /// Nothing is told any more, and what waits goes on waiting.
     pub disabled: Option<Disabled>,
 }
@@ -34,9 +36,13 @@ pub enum Why {
 const PAUSE_SHARE: u32 = 10;
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// An answer that takes longer is a slow one.
+const SLOW: Duration = Duration::from_secs(1);
+
 impl Health {
-    pub fn is_failing(&self) -> bool {
-        self.failing_since.is_some()
+    /// After an attempt that took so long, whatever came of it.
+    pub(super) fn after(self, duration: Duration) -> Self {
+        Self { slow: duration > SLOW, ..self }
     }
 
     /// After an attempt that failed. Whoever has failed for long is asked less often, whatever else waits for it.

@@ -36,11 +36,11 @@ pub struct Endpoint {
 impl Rules {
     /// Decides what comes of an attempt. `chance` is uniform in 0..1.
     pub fn settle(&self, delivery: Delivery, to: Endpoint, attempt: Attempt, chance: f64, now: Time) -> Settled {
-        let answer = attempt.answer.clone();
+        let (answer, health) = (attempt.answer.clone(), to.health.after(attempt.duration.as_duration()));
         let mut delivery = remember(delivery, attempt);
         if is_delivered(&answer) {
             delivery.state = State::Delivered { at: now };
-            return Settled { delivery, health: to.health.after_success() };
+            return Settled { delivery, health: health.after_success() };
         }
         let (gone, retry_after) = (is_gone(&answer), retry_after(&answer));
         delivery.failed = delivery.failed.saturating_add(1);
@@ -48,7 +48,7 @@ impl Rules {
             Some(wait) if !gone => State::Waiting { due: now + wait },
             _ => State::Failed { at: now },
         };
-        let mut health = to.health.after_failure(retry_after, now);
+        let mut health = health.after_failure(retry_after, now);
         if to.registered && health.disabled.is_none() {
             health.disabled = self.verdict(health, gone, now).map(|why| Disabled { at: now, why });
         }
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_2xx_is_a_success_and_everything_else_a_failure() {
-        let failing = Health { failing_since: Some(NOW), paused_until: Some(NOW), disabled: None };
+        let failing = Health { failing_since: Some(NOW), paused_until: Some(NOW), ..Health::default() };
         for status in [200, 201, 204, 299] {
             let Settled { delivery, health } = after(delivery(), failing, response(status, None), NOW);
             assert_eq!((delivery.state, health), (State::Delivered { at: NOW }, Health::default()), "{status}");
@@ -189,6 +189,16 @@ mod tests {
         let host = Endpoint { health: failing, registered: false };
         let settled = rules().settle(delivery(), host, attempt, 0.0, NOW + 9 * DAY);
         assert_eq!((settled.health.disabled, settled.delivery.state), (None, State::Failed { at: NOW + 9 * DAY }));
+    }
+
+    #[test]
+    fn who_takes_long_is_slow_until_it_does_not() {
+        let took = |health, millis| {
+            let attempt = Attempt { at: NOW, duration: Span::from_millis(millis), answer: response(200, None) };
+            rules().settle(delivery(), Endpoint { health, registered: true }, attempt, 0.0, NOW).health
+        };
+        let slow = took(Health::default(), 1_001);
+        assert!(slow.slow && !took(slow, 1_000).slow);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub struct Ripe {
     /// The number of its row.
     pub webhook: i64,
     pub failing: bool,
+    pub slow: bool,
     pub under_way: usize,
 }
 
@@ -14,8 +15,8 @@ pub struct Ripe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     pub total: usize,
-    /// To those that fail.
-    pub failing: usize,
+    /// To those that fail or are slow.
+    pub sluggish: usize,
 }
 
 /// So many deliveries of one endpoint go out now.
@@ -25,24 +26,34 @@ pub struct Turn {
     pub most: usize,
 }
 
+impl Ripe {
+    fn room(&self) -> usize {
+        if self.failing { 1 } else { ROOM }
+    }
+
+    /// Whether it may well keep its slots for long.
+    fn is_sluggish(&self) -> bool {
+        self.failing || self.slow
+    }
+}
+
 /// Which endpoints may have more under way now, and how many. The first of each come first, those that have waited longest
 /// before the others (`ripe` is in that order); then the second of each, and so on.
 ///
-/// A healthy endpoint may have [`ROOM`] under way, a failing one a single one; and those that fail take up no more than
-/// half of the `slots` of all workers, however many they are. So whoever hangs holds up himself alone.
+/// A healthy endpoint may have [`ROOM`] under way, a failing one a single one; and those that fail or are slow take up no more
+/// than half of the `slots` of all workers, however many they are. So whoever hangs holds up himself alone.
 pub fn turns(ripe: &[Ripe], load: Load, slots: usize) -> Vec<Turn> {
     let mut free = slots.saturating_sub(load.total);
-    let mut free_for_failing = (slots / 2).max(1).saturating_sub(load.failing);
+    let mut free_for_sluggish = (slots / 2).max(1).saturating_sub(load.sluggish);
     let mut taken = vec![0; ripe.len()];
     for round in 1..=ROOM {
         for (of, taken) in ripe.iter().zip(&mut taken) {
-            let room = if of.failing { 1 } else { ROOM };
-            if of.under_way + round > room || free == 0 || (of.failing && free_for_failing == 0) {
+            if of.under_way + round > of.room() || free == 0 || (of.is_sluggish() && free_for_sluggish == 0) {
                 continue;
             }
             *taken = round;
             free -= 1;
-            free_for_failing -= usize::from(of.failing);
+            free_for_sluggish -= usize::from(of.is_sluggish());
         }
     }
     let turn = |(of, most): (&Ripe, usize)| Turn { webhook: of.webhook, most };
@@ -53,8 +64,16 @@ pub fn turns(ripe: &[Ripe], load: Load, slots: usize) -> Vec<Turn> {
 mod tests {
     use super::*;
 
-    fn ripe(webhook: i64, failing: bool, under_way: usize) -> Ripe {
-        Ripe { webhook, failing, under_way }
+    fn well(webhook: i64, under_way: usize) -> Ripe {
+        Ripe { webhook, failing: false, slow: false, under_way }
+    }
+
+    fn failing(webhook: i64, under_way: usize) -> Ripe {
+        Ripe { failing: true, ..well(webhook, under_way) }
+    }
+
+    fn slow(webhook: i64, under_way: usize) -> Ripe {
+        Ripe { slow: true, ..well(webhook, under_way) }
     }
 
     fn most(ripe: &[Ripe], load: Load, slots: usize) -> Vec<(i64, usize)> {
@@ -63,30 +82,32 @@ mod tests {
 
     #[test]
     fn a_healthy_endpoint_has_several_under_way_and_a_failing_one_a_single_one() {
-        let all = [ripe(1, false, 0), ripe(2, true, 0), ripe(3, false, 3), ripe(4, true, 1), ripe(5, false, 4)];
-        let load = Load { total: 8, failing: 1 };
-        assert_eq!(most(&all, load, 100), [(1, 4), (2, 1), (3, 1)]);
+        let all = [well(1, 0), failing(2, 0), well(3, 3), failing(4, 1), well(5, 4), slow(6, 1)];
+        let load = Load { total: 9, sluggish: 2 };
+        assert_eq!(most(&all, load, 100), [(1, 4), (2, 1), (3, 1), (6, 3)]);
         // It was healthy when they went out.
-        assert_eq!(most(&[ripe(6, true, 4)], load, 100), []);
+        assert_eq!(most(&[failing(6, 4)], load, 100), []);
     }
 
     #[test]
     fn with_few_slots_each_has_one_before_any_has_two() {
-        let all = [ripe(1, false, 0), ripe(2, false, 0), ripe(3, false, 0)];
+        let all = [well(1, 0), well(2, 0), well(3, 0)];
         assert_eq!(most(&all, Load::default(), 2), [(1, 1), (2, 1)]);
         assert_eq!(most(&all, Load::default(), 4), [(1, 2), (2, 1), (3, 1)]);
-        assert_eq!(most(&all, Load { total: 4, failing: 0 }, 4), []);
-        assert_eq!(most(&all, Load { total: 9, failing: 0 }, 4), []);
+        assert_eq!(most(&all, Load { total: 4, sluggish: 0 }, 4), []);
+        assert_eq!(most(&all, Load { total: 9, sluggish: 0 }, 4), []);
     }
 
     #[test]
-    fn those_that_fail_leave_half_of_the_slots_to_the_others() {
-        let failing: Vec<_> = (0..100).map(|webhook| ripe(webhook, true, 0)).collect();
-        assert_eq!(turns(&failing, Load::default(), 64).len(), 32);
-        assert_eq!(turns(&failing, Load { total: 30, failing: 30 }, 64).len(), 2);
-        let with_one: Vec<_> = failing.into_iter().chain([ripe(100, false, 0)]).collect();
-        assert!(most(&with_one, Load { total: 32, failing: 32 }, 64) == [(100, 4)]);
-        assert_eq!(most(&[ripe(1, true, 0)], Load::default(), 1), [(1, 1)], "a single slot is for all");
-        assert_eq!(most(&[ripe(1, true, 0)], Load::default(), 0), []);
+    fn those_that_fail_or_are_slow_leave_half_of_the_slots_to_the_others() {
+        for sluggish in [failing, slow] {
+            let many: Vec<_> = (0..100).map(|webhook| sluggish(webhook, 0)).collect();
+            assert_eq!(turns(&many, Load::default(), 64).len(), 32);
+            assert_eq!(turns(&many, Load { total: 30, sluggish: 30 }, 64).len(), 2);
+            let with_one: Vec<_> = many.into_iter().chain([well(100, 0)]).collect();
+            assert_eq!(most(&with_one, Load { total: 32, sluggish: 32 }, 64), [(100, 4)]);
+        }
+        assert_eq!(most(&[failing(1, 0)], Load::default(), 1), [(1, 1)], "a single slot is for all");
+        assert_eq!(most(&[failing(1, 0)], Load::default(), 0), []);
     }
 }

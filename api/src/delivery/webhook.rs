@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn who_is_enabled_again_begins_anew() {
         let disabled = Some(Disabled { at: NOW, why: Why::Failing });
-        let failing = Health { failing_since: Some(NOW), paused_until: Some(NOW), disabled };
+        let failing = Health { failing_since: Some(NOW), paused_until: Some(NOW), slow: true, disabled };
         let edit = |edit: Edit, health| edit.of(webhook(health), NOW).health;
         let enable = Edit { enabled: Some(true), ..Edit::default() };
         assert_eq!(edit(enable.clone(), failing), Health::default());

@@ -51,7 +51,7 @@ pub(super) fn wanting<'a>(hooks: &'a [Hook], job: &'a Job, r#type: LogType) -> i
 /// The columns of `w` that make a webhook. Each store reads them by their place.
 macro_rules! webhook_columns {
     () => {
-        "w.n, w.id, w.url, w.wants, w.description, w.secrets, w.created_at, w.failing_since, w.paused_until, \
+        "w.n, w.id, w.url, w.wants, w.description, w.secrets, w.created_at, w.failing_since, w.paused_until, w.slow, \
          w.disabled_at, w.disabled_why"
     };
 }

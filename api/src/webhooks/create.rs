@@ -10,7 +10,7 @@ use http::{StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::filter;
+use super::check;
 use super::view::{self, WebhookView};
 use crate::auth::Caller;
 use crate::delivery::{Health, Secrets, Wants, Webhook};
@@ -65,8 +65,8 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let order: CreateWebhook = body.read()?;
     let mut violations = Vec::new();
-    let url = filter::url(&order.url, &state.egress_allow, &mut violations);
-    filter::check(&order.kinds, &order.tags, order.description.as_deref(), &mut violations);
+    let url = check::url(&order.url, &state.egress_allow, &mut violations);
+    check::details(&order.kinds, &order.tags, order.description.as_deref(), &mut violations);
     if !violations.is_empty() {
         return Err(ApiError::InvalidRequest(violations));
     }

@@ -12,7 +12,7 @@ mod secret;
 mod test;
 mod update;
 
-mod filter;
+mod check;
 mod view;
 
 use aide::axum::ApiRouter;

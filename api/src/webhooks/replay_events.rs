@@ -10,7 +10,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{WebhookPath, filter, unknown};
+use super::{WebhookPath, check, unknown};
 use crate::auth::Caller;
 use crate::delivery::Webhook;
 use crate::extract::{JsonBody, Path};
@@ -77,7 +77,7 @@ pub(super) async fn replay(
     }
     let to = order.to.unwrap_or_else(|| state.clock.now());
     if to <= order.from {
-        let violation = filter::violation("/to", "it is not after `from`".into());
+        let violation = check::violation("/to", "it is not after `from`".into());
         return Err(ApiError::InvalidRequest(vec![violation]));
     }
     let after = match &order.cursor {

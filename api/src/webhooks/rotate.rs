@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::view::SecretView;
-use super::{AddresseePath, filter, unknown};
+use super::{AddresseePath, check, unknown};
 use crate::auth::Caller;
 use crate::extract::{MaybeJsonBody, Path};
 use crate::letters::fresh_secret;
@@ -49,7 +49,7 @@ pub(super) async fn rotate(
     let order: RotateSecret = body.read()?;
     let overlap = order.overlap.map_or(OVERLAP, Duration::from);
     if overlap > OVERLAP_MAX {
-        return Err(ApiError::InvalidRequest(vec![filter::violation("/overlap", "at most 30 days".into())]));
+        return Err(ApiError::InvalidRequest(vec![check::violation("/overlap", "at most 30 days".into())]));
     }
     let now = state.clock.now();
     let rotation = Rotation { secret: fresh_secret()?, until: now + overlap };

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::view::WebhookView;
-use super::{WebhookPath, filter, unknown};
+use super::{WebhookPath, check, unknown};
 use crate::auth::Caller;
 use crate::delivery::Edit;
 use crate::extract::{JsonBody, Path};
@@ -61,8 +61,8 @@ pub(super) async fn update(
     let id = path.id()?;
     let UpdateWebhook { url, events, kinds, tags, description, enabled } = body.read()?;
     let mut violations = Vec::new();
-    let url = url.map(|url| filter::url(&url, &state.egress_allow, &mut violations));
-    filter::check(
+    let url = url.map(|url| check::url(&url, &state.egress_allow, &mut violations));
+    check::details(
         &kinds.clone().unwrap_or_default(),
         &tags.clone().unwrap_or_default(),
         description.as_ref().and_then(|text| text.as_deref()),

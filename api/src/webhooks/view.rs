@@ -248,7 +248,10 @@ fn waiting(delivery: &Delivery, to: &To, state: &AppState) -> Option<String> {
     if due > now {
         return Some(format!("the next attempt is not due before {due}"));
     }
-    Some(no_worker.unwrap_or_else(|| "its turn: only a few at a time are on their way to one endpoint".into()))
+    Some(
+        no_worker
+            .unwrap_or_else(|| "its turn: an endpoint is sent a few at a time, and one that fails a single one".into()),
+    )
 }
 
 impl AttemptView {

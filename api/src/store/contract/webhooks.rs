@@ -417,10 +417,14 @@ pub async fn p2_an_attempt_counts_once(store: Arc<dyn Store>) {
 
 pub async fn what_fails_waits_and_the_endpoint_is_disabled_in_the_end(store: Arc<dyn Store>) {
     let day = 86_400;
-    let (id, _) = begun(&*store).await;
+    let (id, begun) = begun(&*store).await;
     take(&*store, NOW).await;
-    settle(&*store, &only(&*store, id).await, Answer::Nothing("refused".into()), NOW).await;
-    assert_eq!(webhook(&*store, id).await.health.failing_since, Some(NOW));
+    let State::UnderWay { run } = only(&*store, id).await.state else { panic!("it is taken") };
+    let hung = Attempt { duration: Span::from_secs(15), ..attempt(Answer::Nothing("no answer".into()), NOW) };
+    let settlement = Settlement { id: begun.id, run, attempt: hung, chance: 0.0 };
+    assert_eq!(store.settle_deliveries(vec![settlement], &rules(), NOW).await.unwrap(), []);
+    let failing = Health { failing_since: Some(NOW), slow: true, ..Health::default() };
+    assert_eq!(webhook(&*store, id).await.health, failing);
     keep(&*store, draft("echo")).await;
     let then = after(5 * day);
     assert_eq!(take(&*store, then).await.len(), 1);

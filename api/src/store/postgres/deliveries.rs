@@ -209,7 +209,7 @@ pub(super) async fn replay_events(
 /// Which endpoints have deliveries that are due, those that have waited longest first; of these alone, where they are given.
 async fn ripe(client: &impl GenericClient, among: Option<&[i64]>, now: Time) -> Result<Vec<Ripe>, Failure> {
     let sql = format!(
-        "SELECT w.n, w.failing_since IS NOT NULL, \
+        "SELECT w.n, w.failing_since IS NOT NULL, w.slow, \
          (SELECT count(*) FROM deliveries AS u WHERE u.webhook = w.n AND u.state = 1) \
          FROM webhooks AS w CROSS JOIN LATERAL (SELECT min(d.due_at) AS due FROM deliveries AS d \
          WHERE d.webhook = w.n AND d.state = 0) AS first \
@@ -222,15 +222,22 @@ async fn ripe(client: &impl GenericClient, among: Option<&[i64]>, now: Time) -> 
         Some(among) => row::query(client, &sql, &[&now, among]).await?,
         None => row::query(client, &sql, &[&now]).await?,
     };
-    let ripe = |row: &Row| Ok(Ripe { webhook: row.try_get(0)?, failing: row.try_get(1)?, under_way: number(row, 2)? });
+    let ripe = |row: &Row| {
+        Ok(Ripe {
+            webhook: row.try_get(0)?,
+            failing: row.try_get(1)?,
+            slow: row.try_get(2)?,
+            under_way: number(row, 3)?,
+        })
+    };
     rows.iter().map(ripe).collect()
 }
 
 async fn load(client: &impl GenericClient) -> Result<Load, Failure> {
-    let sql = "SELECT count(*), count(w.failing_since) FROM deliveries AS d JOIN webhooks AS w ON w.n = d.webhook \
-               WHERE d.state = 1";
+    let sql = "SELECT count(*), count(*) FILTER (WHERE w.failing_since IS NOT NULL OR w.slow) \
+               FROM deliveries AS d JOIN webhooks AS w ON w.n = d.webhook WHERE d.state = 1";
     let row = row::first(client, sql, &[]).await?;
-    row.map_or(Ok(Load::default()), |row| Ok(Load { total: number(&row, 0)?, failing: number(&row, 1)? }))
+    row.map_or(Ok(Load::default()), |row| Ok(Load { total: number(&row, 0)?, sluggish: number(&row, 1)? }))
 }
 
 /// Which endpoints have their turn; of these alone, where they are given.
@@ -392,7 +399,7 @@ async fn under_way(client: &impl GenericClient, ids: &[Uuid]) -> Result<BTreeMap
         concat!(
             "SELECT ",
             delivery_columns!(),
-            ", d.tenant, w.n, w.id, w.failing_since, w.paused_until, w.disabled_at, w.disabled_why \
+            ", d.tenant, w.n, w.id, w.failing_since, w.paused_until, w.slow, w.disabled_at, w.disabled_why \
              FROM deliveries AS d JOIN webhooks AS w ON w.n = d.webhook LEFT JOIN jobs AS j ON j.n = d.job \
              WHERE d.id = ANY($1) AND d.state = 1"
         ),

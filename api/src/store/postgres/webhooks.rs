@@ -157,15 +157,16 @@ pub(super) async fn write_health(transaction: &Transaction<'_>, health: &[(i64, 
     row::execute(
         transaction,
         "UPDATE webhooks AS w SET failing_since = u.failing_since, paused_until = u.paused_until, \
-         disabled_at = u.disabled_at, disabled_why = u.disabled_why \
-         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[]) \
-         AS u (n, failing_since, paused_until, disabled_at, disabled_why) WHERE w.n = u.n",
+         disabled_at = u.disabled_at, disabled_why = u.disabled_why, slow = u.slow \
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::bool[]) \
+         AS u (n, failing_since, paused_until, disabled_at, disabled_why, slow) WHERE w.n = u.n",
         &[
             &health.iter().map(|(n, _)| *n).collect::<Vec<_>>(),
             &column(|health| health.failing_since),
             &column(|health| health.paused_until),
             &column(|health| health.disabled.map(|disabled| disabled.at)),
             &health.iter().map(why).collect::<Vec<_>>(),
+            &health.iter().map(|(_, health)| health.slow).collect::<Vec<_>>(),
         ],
     )
     .await?;
@@ -300,11 +301,12 @@ fn webhook(row: &Row) -> Result<Webhook, Failure> {
     })
 }
 
-/// How an endpoint fares, in four columns from this one on.
+/// How an endpoint fares, in five columns from this one on.
 pub(super) fn health(row: &Row, first: usize) -> Result<Health, Failure> {
     Ok(Health {
         failing_since: time(row, first)?,
         paused_until: time(row, first + 1)?,
-        disabled: code::disabled(time(row, first + 2)?, row.try_get(first + 3)?)?,
+        slow: row.try_get(first + 2)?,
+        disabled: code::disabled(time(row, first + 3)?, row.try_get(first + 4)?)?,
     })
 }

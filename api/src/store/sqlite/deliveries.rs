@@ -196,7 +196,7 @@ pub(super) fn replay_events(
 /// Which endpoints have their turn.
 pub(super) fn turn(session: &Session, slots: usize, now: Time) -> Result<Vec<Turn>, StoreError> {
     let mut statement = session.prepare(
-        "SELECT w.n, w.failing_since IS NOT NULL, \
+        "SELECT w.n, w.failing_since IS NOT NULL, w.slow, \
          (SELECT count(*) FROM deliveries AS u INDEXED BY deliveries_under_way WHERE u.webhook = w.n AND u.state = 1), \
          (SELECT min(d.due_at) FROM deliveries AS d INDEXED BY deliveries_due WHERE d.webhook = w.n AND d.state = 0) AS due \
          FROM webhooks AS w WHERE w.disabled_at IS NULL AND w.deleted_at IS NULL \
@@ -205,7 +205,7 @@ pub(super) fn turn(session: &Session, slots: usize, now: Time) -> Result<Vec<Tur
     let mut rows = statement.query([now.as_millis()])?;
     let mut ripe = Vec::new();
     while let Some(row) = rows.next()? {
-        ripe.push(Ripe { webhook: row.get(0)?, failing: row.get(1)?, under_way: number(row, 2)? });
+        ripe.push(Ripe { webhook: row.get(0)?, failing: row.get(1)?, slow: row.get(2)?, under_way: number(row, 3)? });
     }
     if ripe.is_empty() {
         return Ok(Vec::new());
@@ -216,10 +216,10 @@ pub(super) fn turn(session: &Session, slots: usize, now: Time) -> Result<Vec<Tur
 fn load(session: &Session) -> Result<Load, StoreError> {
     let load = session
         .prepare(
-            "SELECT count(*), count(w.failing_since) FROM deliveries AS d INDEXED BY deliveries_under_way \
-             JOIN webhooks AS w ON w.n = d.webhook WHERE d.state = 1",
+            "SELECT count(*), count(*) FILTER (WHERE w.failing_since IS NOT NULL OR w.slow) \
+             FROM deliveries AS d INDEXED BY deliveries_under_way JOIN webhooks AS w ON w.n = d.webhook WHERE d.state = 1",
         )?
-        .query_one([], |row| Ok(Load { total: number(row, 0)?, failing: number(row, 1)? }))?;
+        .query_one([], |row| Ok(Load { total: number(row, 0)?, sluggish: number(row, 1)? }))?;
     Ok(load)
 }
 
@@ -317,7 +317,7 @@ fn under_way(session: &Session, id: DeliveryId, run: JobId) -> Result<Option<Und
     let mut statement = session.prepare(concat!(
         "SELECT ",
         delivery_columns!(),
-        ", d.tenant, w.n, w.id, w.failing_since, w.paused_until, w.disabled_at, w.disabled_why \
+        ", d.tenant, w.n, w.id, w.failing_since, w.paused_until, w.slow, w.disabled_at, w.disabled_why \
          FROM deliveries AS d JOIN webhooks AS w ON w.n = d.webhook LEFT JOIN jobs AS j ON j.n = d.job \
          WHERE d.id = ?1 AND d.state = 1 AND d.run = ?2"
     ))?;

@@ -84,11 +84,12 @@ pub(super) fn change(
 /// Writes how an endpoint fares.
 pub(super) fn write_health(session: &Session, n: i64, health: Health) -> Result<(), StoreError> {
     session.execute(
-        "UPDATE webhooks SET failing_since = ?2, paused_until = ?3, disabled_at = ?4, disabled_why = ?5 WHERE n = ?1",
+        "UPDATE webhooks SET failing_since = ?2, paused_until = ?3, slow = ?4, disabled_at = ?5, disabled_why = ?6 WHERE n = ?1",
         params![
             n,
             health.failing_since.map(Time::as_millis),
             health.paused_until.map(Time::as_millis),
+            health.slow,
             health.disabled.map(|disabled| disabled.at.as_millis()),
             health.disabled.map(|disabled| code::of_why(disabled.why)),
         ],
@@ -212,11 +213,12 @@ fn webhook(row: &Row<'_>) -> Result<Webhook, StoreError> {
     })
 }
 
-/// How an endpoint fares, in four columns from this one on.
+/// How an endpoint fares, in five columns from this one on.
 pub(super) fn health(row: &Row<'_>, first: usize) -> Result<Health, StoreError> {
     Ok(Health {
         failing_since: time(row, first)?,
         paused_until: time(row, first + 1)?,
-        disabled: code::disabled(time(row, first + 2)?, row.get(first + 3)?)?,
+        slow: row.get(first + 2)?,
+        disabled: code::disabled(time(row, first + 3)?, row.get(first + 4)?)?,
     })
 }

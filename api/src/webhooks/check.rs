@@ -22,7 +22,7 @@ pub(super) fn url(text: &str, allow: &AllowList, violations: &mut Vec<Violation>
 }
 
 /// What is wrong with the rest.
-pub(super) fn check(
+pub(super) fn details(
     kinds: &BTreeSet<Kind>,
     tags: &BTreeMap<String, String>,
     description: Option<&str>,
