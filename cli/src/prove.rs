@@ -160,9 +160,6 @@ impl Prove {
         let settings = self.settings(directory.path(), server)?;
         let shutdown = Shutdown::on_signals()?;
         let title = format!("seed {}", settings.seed);
-        if !std::io::stderr().is_terminal() {
-            output::tell(&title);
-        }
         let (progress, told) = watch::channel(Progress::default());
         let ran = tokio::select! {
             ran = campaign::run(&settings, &progress, shutdown.requested()) => ran,
