@@ -13,6 +13,9 @@ use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A run that takes so long by a real clock has stopped.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -59,7 +62,7 @@ fn one(seed: u64, arguments: &Arguments) -> Result<ExitCode> {
     if let Some(store) = &arguments.store {
         std::fs::copy(store, store_in(folder.path())).context("the new store cannot be copied")?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
     let Report { broken, ends, lasted, digest } = runtime.block_on(simulate(seed, size, folder.path()));
     for how in &broken {
         eprintln!("{how}");

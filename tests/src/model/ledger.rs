@@ -37,7 +37,7 @@ struct Tale {
     /// The highest `seq` that was shown.
     seq: u32,
     /// How the job was shown once it was done.
-    end: Option<Value>,
+    end: Option<Arc<Value>>,
     /// In which state it was too late to cancel it.
     too_late: Option<String>,
     /// The highest dispatch that came to a worker. What an older one reports, but for a success, is too late.
@@ -97,7 +97,7 @@ struct Report {
 #[derive(Debug, Clone, Default)]
 pub struct Known {
     seq: u32,
-    end: Option<Value>,
+    end: Option<Arc<Value>>,
 }
 
 impl Known {
@@ -165,7 +165,7 @@ impl Ledger {
         let tale = book.tales.entry(id).or_default();
         tale.seq = tale.seq.max(seq);
         let is_done = shown["done"] == true;
-        let changed = is_done && tale.end.get_or_insert_with(|| shown.clone()) != shown;
+        let changed = is_done && **tale.end.get_or_insert_with(|| Arc::new(shown.clone())) != *shown;
         let end = tale.end.clone();
         drop(book);
         if changed {

@@ -147,7 +147,7 @@ impl World {
         let mut dice = fastrand::Rng::with_seed(seed);
         let nature = Nature::of(&mut dice);
         let clock = Arc::new(RuntimeClock::from(ORIGIN));
-        let store = Arc::new(SqliteStore::open(&store_in(folder)).expect("a store"));
+        let store = Arc::new(SqliteStore::open_here(&store_in(folder)).expect("a store"));
         let node = HostileNode::new(Arc::<RuntimeClock>::clone(&clock), dice.u64(..), nature.rates);
         let mut world = Self {
             whole: dice.bool(),

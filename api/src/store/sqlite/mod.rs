@@ -75,6 +75,18 @@ impl SqliteStore {
         Self::on(Database::open(path)?)
     }
 
+    /// The same without threads: whoever has a question waits for the disk itself. For simulations, whose time must not
+    /// pass while others work.
+    ///
+    /// # Errors
+    /// Those of [`SqliteStore::open`].
+    pub fn open_here(path: &Path) -> Result<Self, OpenError> {
+        let database = Arc::new(Database::open(path)?);
+        let readers = Readers::here(database.reader()?);
+        let writer = Writer::here(Arc::clone(&database), database.writer()?);
+        Ok(Self { writer, readers, _database: database })
+    }
+
     /// The API keys in a file that is there, also while another process has it open. Blocks as [`SqliteStore::open`]
     /// does.
     ///

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
@@ -16,8 +17,18 @@ const WAITING: usize = 1024;
 type Question = Box<dyn FnOnce(&Session) + Send>;
 
 /// Threads that read, a connection each. They see the last commit, and neither wait for the writer nor hold it up.
-pub(super) struct Readers {
-    questions: Option<flume::Sender<Question>>,
+pub(super) struct Readers(Place);
+
+/// Where questions are answered.
+enum Place {
+    /// On threads of their own. `None` once they are to end.
+    Apart(Option<Apart>),
+    /// On the thread of whoever has one.
+    Here(Box<Mutex<Session>>),
+}
+
+struct Apart {
+    questions: flume::Sender<Question>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -33,7 +44,13 @@ impl Readers {
                 }
             })
         });
-        Ok(Self { threads: threads.collect::<Result<_, _>>()?, questions: Some(questions) })
+        let threads = threads.collect::<Result<_, _>>()?;
+        Ok(Self(Place::Apart(Some(Apart { questions, threads }))))
+    }
+
+    /// Without threads.
+    pub(super) fn here(connection: Connection) -> Self {
+        Self(Place::Here(Box::new(Mutex::new(Session::new(connection)))))
     }
 
     /// Runs `look` on a connection that cannot write.
@@ -51,8 +68,11 @@ impl Readers {
             let _gone = reply.send(found.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))));
         });
         let done = async {
-            let questions = self.questions.as_ref().ok_or_else(stopped)?;
-            questions.send_async(question).await.map_err(|_| stopped())?;
+            match &self.0 {
+                Place::Apart(None) => return Err(stopped()),
+                Place::Apart(Some(apart)) => apart.questions.send_async(question).await.map_err(|_| stopped())?,
+                Place::Here(session) => question(&session.lock().unwrap_or_else(PoisonError::into_inner)),
+            }
             answer.await.map_err(|_| stopped())?
         };
         timeout(DEADLINE, done).await.unwrap_or_else(|_| Err(too_slow()))
@@ -69,15 +89,19 @@ fn snapshot<T>(session: &Session, look: impl FnOnce(&Session) -> Result<T, Store
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        self.questions = None;
-        for thread in self.threads.drain(..) {
-            let _ended = thread.join();
+        if let Place::Apart(apart) = &mut self.0
+            && let Some(Apart { questions, threads }) = apart.take()
+        {
+            drop(questions);
+            for thread in threads {
+                let _ended = thread.join();
+            }
         }
     }
 }
 
 impl fmt::Debug for Readers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Readers").field("threads", &self.threads.len()).finish_non_exhaustive()
+        f.debug_struct("Readers").finish_non_exhaustive()
     }
 }

@@ -21,10 +21,19 @@ const NOW: Time = Time::from_millis(1_795_000_000_000);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_does_what_every_store_must() {
+    exercise(SqliteStore::open).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_does_so_without_threads() {
+    exercise(SqliteStore::open_here).await;
+}
+
+async fn exercise(open: fn(&Path) -> Result<SqliteStore, OpenError>) {
     let directories = Mutex::new(Vec::new());
     contract::exercise(async || {
         let directory = TempDir::new().unwrap();
-        let store = SqliteStore::open(&directory.path().join("buzzer.db")).unwrap();
+        let store = open(&directory.path().join("buzzer.db")).unwrap();
         directories.lock().unwrap().push(directory);
         Arc::new(store) as Arc<dyn Store>
     })

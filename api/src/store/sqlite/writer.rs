@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use rusqlite::Connection;
@@ -23,17 +23,32 @@ const WAITING: usize = 1024;
 /// It takes all commands that wait, runs them in one transaction, commits once, and only then answers. So a disk that
 /// syncs a thousand times a second takes many thousand jobs, and nobody waits for a timer: alone, a command is
 /// committed at once.
-pub(super) struct Writer {
-    commands: Option<flume::Sender<Box<dyn Command>>>,
-    thread: Option<JoinHandle<()>>,
+pub(super) struct Writer(Place);
+
+/// Where commands are run.
+enum Place {
+    /// On a thread of its own. `None` once it is to end.
+    Apart(Option<Apart>),
+    /// On the thread of whoever has one, each by itself.
+    Here(Box<Mutex<Committer>>),
+}
+
+struct Apart {
+    commands: flume::Sender<Box<dyn Command>>,
+    thread: JoinHandle<()>,
 }
 
 impl Writer {
     pub(super) fn start(database: Arc<Database>, connection: Connection) -> std::io::Result<Self> {
         let (commands, waiting) = flume::bounded(WAITING);
-        let committer = Committer { session: Session::new(connection), database, failing: false };
+        let committer = Committer::new(database, connection);
         let thread = Builder::new().name("sqlite-writer".into()).spawn(move || committer.run(&waiting))?;
-        Ok(Self { commands: Some(commands), thread: Some(thread) })
+        Ok(Self(Place::Apart(Some(Apart { commands, thread }))))
+    }
+
+    /// Without a thread.
+    pub(super) fn here(database: Arc<Database>, connection: Connection) -> Self {
+        Self(Place::Here(Box::new(Mutex::new(Committer::new(database, connection)))))
     }
 
     /// Runs `work` in a transaction and answers when that is on disk. A failure leaves nothing of it.
@@ -45,10 +60,13 @@ impl Writer {
         F: FnMut(&Session) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let call = Call { work, result: None, reply };
+        let call = Box::new(Call { work, result: None, reply });
         let done = async {
-            let commands = self.commands.as_ref().ok_or_else(stopped)?;
-            commands.send_async(Box::new(call)).await.map_err(|_| stopped())?;
+            match &self.0 {
+                Place::Apart(None) => return Err(stopped()),
+                Place::Apart(Some(apart)) => apart.commands.send_async(call).await.map_err(|_| stopped())?,
+                Place::Here(committer) => committer.lock().unwrap_or_else(PoisonError::into_inner).take(vec![call]),
+            }
             answer.await.map_err(|_| stopped())?
         };
         timeout(DEADLINE, done).await.unwrap_or_else(|_| Err(too_slow()))
@@ -58,8 +76,10 @@ impl Writer {
 impl Drop for Writer {
     /// Waits for what is under way: the file is closed, and its lock free, when the store is gone.
     fn drop(&mut self) {
-        self.commands = None;
-        if let Some(thread) = self.thread.take() {
+        if let Place::Apart(apart) = &mut self.0
+            && let Some(Apart { commands, thread }) = apart.take()
+        {
+            drop(commands);
             let _ended = thread.join();
         }
     }
@@ -151,15 +171,23 @@ struct Committer {
 }
 
 impl Committer {
+    fn new(database: Arc<Database>, connection: Connection) -> Self {
+        Self { session: Session::new(connection), database, failing: false }
+    }
+
     fn run(mut self, waiting: &flume::Receiver<Box<dyn Command>>) {
         while let Ok(first) = waiting.recv() {
             let mut batch = vec![first];
             batch.extend(waiting.try_iter().take(BATCH - 1));
-            let committed = self.commit(&mut batch);
-            self.report(committed.as_ref().err());
-            for command in batch {
-                command.answer(committed.clone());
-            }
+            self.take(batch);
+        }
+    }
+
+    fn take(&mut self, mut batch: Vec<Box<dyn Command>>) {
+        let committed = self.commit(&mut batch);
+        self.report(committed.as_ref().err());
+        for command in batch {
+            command.answer(committed.clone());
         }
     }
 
