@@ -19,6 +19,7 @@ pub mod extract;
 mod header;
 mod negotiate;
 mod openapi;
+mod pace;
 pub mod problem;
 mod serve;
 mod streams;
