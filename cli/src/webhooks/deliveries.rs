@@ -170,7 +170,7 @@ mod tests {
 
     use super::*;
 
-    fn delivery(more: Value) -> Delivery {
+    fn delivery(more: &Value) -> Delivery {
         let mut delivery = json!({
             "id": "019aad01-0000-7000-8000-000000000001", "url": "https://a.example/", "state": "delivered",
             "event": { "type": "job.failed", "job_id": "019aad01-0000-7000-8000-000000000002", "seq": 3 },
@@ -185,9 +185,9 @@ mod tests {
     fn a_table_has_a_line_for_each_delivery() {
         let refused = json!([{ "at": "2026-11-22T17:14:00.000Z", "duration": "1s", "status": null, "answer": null, "error": "Connection\nrefused" }]);
         let text = table(&[
-            delivery(json!({})),
-            delivery(json!({ "state": "pending", "attempts": refused, "waiting": "not due" })),
-            delivery(json!({ "state": "pending", "attempts": [], "event": null, "waiting": "its turn" })),
+            delivery(&json!({})),
+            delivery(&json!({ "state": "pending", "attempts": refused, "waiting": "not due" })),
+            delivery(&json!({ "state": "pending", "attempts": [], "event": null, "waiting": "its turn" })),
         ]);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines.len(), 4, "{text}");

@@ -185,7 +185,7 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn webhook(more: serde_json::Value) -> Webhook {
+    pub(super) fn webhook(more: &serde_json::Value) -> Webhook {
         let mut webhook = json!({
             "id": "019aad01-0000-7000-8000-000000000000", "url": "https://a.example/x", "events": ["job.failed"], "kinds": [],
             "tags": {}, "description": null, "enabled": true, "disabled": null, "failing_since": null, "something_new": 1,
@@ -198,9 +198,9 @@ mod tests {
     fn a_table_has_a_line_for_each_webhook() {
         let disabled = json!({ "at": "2026-11-22T17:14:00.000Z", "reason": "gone", "detail": "d" });
         let text = table(&[
-            webhook(json!({ "description": "the\nshop" })),
-            webhook(json!({ "kinds": ["echo"], "tags": { "a": "b" }, "failing_since": "2026-11-22T17:14:00.000Z" })),
-            webhook(json!({ "enabled": false, "disabled": disabled })),
+            webhook(&json!({ "description": "the\nshop" })),
+            webhook(&json!({ "kinds": ["echo"], "tags": { "a": "b" }, "failing_since": "2026-11-22T17:14:00.000Z" })),
+            webhook(&json!({ "enabled": false, "disabled": disabled })),
         ]);
         let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines.len(), 4, "{text}");
