@@ -88,7 +88,9 @@ mod tests {
     use super::*;
 
     fn shown(r#type: &str, data: &Value) -> String {
-        let event = json!({ "seq": 1, "at": "2026-11-22T17:14:00.000Z", "type": r#type, "attempt": 1, "data": data });
+        let job = "01901633-5bb0-7c3c-8f4d-8b1e6b8c9d10";
+        let at = "2026-11-22T17:14:00.000Z";
+        let event = json!({ "seq": 1, "at": at, "type": r#type, "job_id": job, "attempt": 1, "data": data });
         line(&serde_json::from_str(&event.to_string()).unwrap())
     }
 

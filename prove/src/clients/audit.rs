@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use buzzer_shared::kind::Kind;
+use buzzer_shared::webhook;
 use futures_util::{StreamExt, stream};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -72,6 +73,8 @@ pub async fn system(door: &Door) -> Result<System, String> {
 pub async fn kinds(door: &Door) -> Result<Vec<Kind>, String> {
     let known = must(door, "/v1/kinds").await?;
     let names = known["items"].as_array().into_iter().flatten().filter_map(|kind| kind["name"].as_str());
+    // Nobody is shown that one, and it has a queue like the others.
+    let names = names.chain([webhook::KIND]);
     names.map(|name| name.parse().map_err(|error| format!("the kind {name:?}: {error}"))).collect()
 }
 

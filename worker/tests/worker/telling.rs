@@ -16,7 +16,7 @@ async fn it_announces_when_asked() {
     let config = WorkerConfig { beat: Span::from_secs(3600), ..WorkerConfig::default() };
     let mut stage = stage(stock_worker(&StockConfig { worker: config, demo: true, ..StockConfig::default() })).await;
     let announced = stage.announced.clone();
-    assert_eq!(announced.kinds.len(), 6);
+    assert_eq!(announced.kinds.len(), 7);
     assert!(!announced.host.is_empty() && !announced.version.is_empty());
     stage.say(Control::Announce).await;
     assert_eq!(stage.pulse().await, Pulse::Announce(announced));
