@@ -21,6 +21,9 @@ use super::readable::{self, Readable};
 
 /// Seconds. RabbitMQ's own default of 60 lets a dead line go unseen for two minutes.
 const HEARTBEAT: u16 = 10;
+/// Bytes; what RabbitMQ itself asks for. lapin has two buffers of 32 frames for each connection: those that it enlarges once it has
+/// heard RabbitMQ's number are memory from then on, 8 MiB for each connection; those that it makes large are memory where data was.
+const FRAME_MAX: u32 = 131_072;
 /// For the socket and TLS; less than [`DEADLINE`], so that a connection that was given up never opens a socket late.
 const SOCKET_DEADLINE: Duration = Duration::from_secs(8);
 /// How often the connection is looked at besides its events, since a connection may also close without one.
@@ -44,6 +47,7 @@ impl Address {
                 uri.authority.host = host.to_string();
             }
             uri.query.heartbeat = Some(HEARTBEAT);
+            uri.query.frame_max.get_or_insert(FRAME_MAX);
             uri
         });
         Self { uri, shown }
