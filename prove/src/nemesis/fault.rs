@@ -168,6 +168,13 @@ impl Fault {
         }
     }
 
+    /// Whether what is in RabbitMQ's queues may be gone after it.
+    pub fn empties_queues(self) -> bool {
+        use BrokerFault::{DeclareOtherwise, Delete, DeleteAndKill, Purge};
+        // After a full disk, a queue with a damaged log is deleted.
+        matches!(self, Self::Broker(Purge | Delete | DeleteAndKill | DeclareOtherwise) | Self::DiskFull(Disk::Broker))
+    }
+
     /// Its name without the number of the part: faults of one name are told together.
     pub fn name(self) -> String {
         let role = |part: Part| match part {
