@@ -44,9 +44,9 @@ pub enum Failure {
     /// RabbitMQ's own speed cannot be measured.
     #[error("--compare-raw: {0}")]
     Baseline(String),
-    /// So many things were not as promised.
-    #[error("broken: {0} things are not as promised")]
-    Broken(usize),
+    /// A promise was broken. The campaign has told which.
+    #[error("broken: not all is as promised")]
+    Broken,
     /// A campaign could not be run to its end.
     #[error(transparent)]
     Prove(#[from] ProveError),
@@ -66,11 +66,16 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the command has said it already, as the last line of its output.
+    pub fn is_told(&self) -> bool {
+        matches!(self, Self::Broken)
+    }
+
     /// 1: the job has no output. 2: the command was wrong or refused. 3: the server or the store cannot be reached.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::NoOutput(_) | Self::Missing { .. } | Self::NotSucceeded(_) | Self::Undelivered => 1,
-            Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken(_) | Self::NotTaken(_) => 1,
+            Self::Up(_) | Self::Randomness(_) | Self::Unwell(_) | Self::Broken | Self::NotTaken(_) => 1,
             Self::Usage(_) | Self::Output(_) | Self::Unwatched { .. } => 2,
             // The store behind it, or a proxy before it, is away.
             Self::Client(error @ ClientError::Refused(_)) if error.is_passing() => 3,

@@ -75,7 +75,9 @@ async fn main() -> ExitCode {
     match run(command_line::read()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("buzzer: {failure}");
+            if !failure.is_told() {
+                output::complain(&failure.to_string());
+            }
             failure.exit_code().into()
         }
     }

@@ -13,6 +13,7 @@ use buzzer_prove::ground::compose::Access;
 use buzzer_prove::ground::own::{BrokerChoice, Plan, StoreChoice};
 use buzzer_prove::nemesis::schedule::Pace;
 use buzzer_prove::report::Report;
+use buzzer_shared::config::ByteSize;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Span;
 use clap::{Args, ValueEnum, value_parser};
@@ -43,8 +44,8 @@ other users go on; however it ends, all run again, as many and on the networks a
 deleted unless a promise was broken.
 
 The JSON has: seed, versions, store, apis, workers, faults, seconds, skipped, quiet, left, kept, asked, accepted, refused, unsure, \
-recovered, states, runs_again, ignored, parked, events, cancels, memory, recoveries (by fault: count, median_ms, \
-longest_ms), findings (by class: count, told).";
+recovered, states, runs_again, ignored, planted, parked, parked_unseen, events, cancels, memory, recoveries (by fault: \
+count, median_ms, longest_ms), findings (by class: count, told).";
 
 /// Check the promises yourself: run a campaign of faults against a real system, and audit what became of every job.
 ///
@@ -127,6 +128,10 @@ pub struct Prove {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     slack: f64,
 
+    /// The most that an API may hold in memory.
+    #[arg(long, value_name = "BYTES", default_value = "512MiB")]
+    memory: ByteSize,
+
     /// Keep ledger, logs and report in this folder, however it ends.
     #[arg(long, value_name = "FOLDER")]
     keep: Option<PathBuf>,
@@ -175,21 +180,17 @@ impl Prove {
             campaign::keep(directory.path(), folder)?;
         }
         let report = ran.inspect_err(|_| say_where(settings.seed, kept.as_deref()))?;
+        for complaint in report.complaints() {
+            output::tell(&complaint);
+        }
         if let Some(folder) = &kept {
             std::fs::write(
                 folder.join("report.json"),
                 serde_json::to_vec_pretty(&report).map_err(std::io::Error::from)?,
             )?;
         }
-        self.print(&report)?;
-        if report.kept {
-            return Ok(());
-        }
-        for complaint in report.complaints() {
-            output::tell(&complaint);
-        }
-        say_where(report.seed, kept.as_deref());
-        Err(Failure::Broken(report.complaints().len()))
+        self.print(&report, kept.as_deref())?;
+        if report.kept { Ok(()) } else { Err(Failure::Broken) }
     }
 
     fn settings(&self, directory: &Path, server: ServerConfig) -> Result<Settings, Failure> {
@@ -218,7 +219,7 @@ impl Prove {
             jobs: self.jobs.unwrap_or(jobs),
             length,
             pace: Pace { calm: hold / 4, hold },
-            bounds: Bounds { slack: self.slack, ..Bounds::default() },
+            bounds: Bounds { slack: self.slack, memory: self.memory.0 as u64 },
             only: self.only.clone(),
             directory: directory.to_owned(),
             target: self.target(server)?,
@@ -248,16 +249,20 @@ impl Prove {
         }))
     }
 
-    fn print(&self, report: &Report) -> std::io::Result<()> {
+    /// The verdict comes last.
+    fn print(&self, report: &Report, kept: Option<&Path>) -> std::io::Result<()> {
         if self.json {
-            return output::line(serde_json::to_vec(report).map_err(std::io::Error::from)?);
+            output::line(serde_json::to_vec(report).map_err(std::io::Error::from)?)?;
+            output::tell(&report.verdict(kept));
+            return Ok(());
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).add_rows(report.lines());
         if let Some(first) = table.column_mut(0) {
             first.set_padding((0, 1));
         }
-        output::line(table.trim_fmt())
+        output::line(table.trim_fmt())?;
+        output::line(report.verdict(kept))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::checker::{self, Bounds, Verdict};
+use crate::checker::{self, Bounds, FoundParked, Verdict};
 use crate::clients::load::{self, Rate};
 use crate::clients::probe::Prober;
 use crate::clients::{Door, audit, reader};
@@ -43,6 +43,8 @@ const QUIET_LIMIT: Duration = Duration::from_secs(180);
 const QUIET_LEASES: u32 = 5;
 /// A reader that has not seen all hears of it for so long.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
+/// What nobody can use is parked by then.
+const PARKED_LIMIT: Duration = Duration::from_secs(30);
 const READERS: usize = 2;
 const LOOK_AT_MEMORY: Duration = Duration::from_secs(2);
 
@@ -200,13 +202,18 @@ impl Campaign<'_> {
         let limit = QUIET_LIMIT + ground.lease() * QUIET_LEASES;
         let is_quiet = audit::quiet(door, settings.bounds.longest(limit)).await;
         tell("looking at every job");
-        let found = audit::system(door).await.map_err(ProveError::Audit)?;
+        let mut found = audit::system(door).await.map_err(ProveError::Audit)?;
         enough.send_replace(Some(found.jobs.iter().map(|job| job.log.len()).sum()));
         for reader in readers {
             reader.ended().await;
         }
         let path = settings.directory.join(LEDGER);
         let lines = ledger::read(&path).map_err(|source| ProveError::File { path, source })?;
+        tell("looking at what is parked");
+        let is_all = |parked: &[FoundParked]| checker::is_parked(&lines, parked);
+        let patience = settings.bounds.longest(PARKED_LIMIT);
+        let (parked, unseen) = audit::parked(door, patience, is_all).await.map_err(ProveError::Audit)?;
+        (found.parked, found.unseen) = (parked, unseen);
         let verdict = checker::check(&lines, &found, settings.bounds);
         let report = self.report(make, faults, is_quiet, verdict);
         if report.kept && ground.is_shared() {

@@ -59,6 +59,8 @@ pub enum Entry {
     Recovered { strike: usize, ms: u64 },
     /// None has, in all the time that was given.
     Unrecovered { strike: usize, ms: u64 },
+    /// The nemesis has put into a queue what nobody can use; RabbitMQ has said that it has it, or nothing.
+    Planted { mark: String, is_confirmed: bool },
     /// A part ended by itself, or not as it should.
     Died { part: Part, how: String },
     /// What the API held in memory, in bytes.

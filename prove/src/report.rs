@@ -1,5 +1,7 @@
 //! What a campaign came to, for people and programs.
 
+use std::path::Path;
+
 use serde::Serialize;
 
 use crate::checker::{Class, Verdict};
@@ -51,8 +53,8 @@ impl Report {
             line("runs begun again", verdict.runs_again.to_string()),
             line("events", format!("{}, read by two from the feed", verdict.events)),
             line("cancels answered", verdict.cancels.to_string()),
-            line("parked", verdict.parked.to_string()),
-            line("memory of an API, at most", format!("{} MiB", verdict.memory / MIB)),
+            line("parked", self.parked()),
+            line("memory of an API, at most", self.memory()),
         ];
         lines.extend(self.skipped.iter().map(|skipped| line("not tried", skipped.clone())));
         for (name, recovery) in &verdict.recoveries {
@@ -88,6 +90,34 @@ impl Report {
         complaints
     }
 
+    /// The last line: whether every promise was kept; if not, which were broken, and where to look.
+    pub fn verdict(&self, kept_in: Option<&Path>) -> String {
+        if self.kept {
+            return "kept: every promise held".into();
+        }
+        let classes = self.verdict.findings.iter();
+        let mut broken: Vec<_> = classes.map(|(class, finding)| format!("{class} {}", finding.count)).collect();
+        if !self.quiet {
+            broken.push("jobs left to do".into());
+        }
+        if self.left.is_some() {
+            broken.push("not left as it was found".into());
+        }
+        let place = kept_in.map(|folder| format!(", kept in {}", folder.display())).unwrap_or_default();
+        format!("broken: {}; seed {}{place}", broken.join(", "), self.seed)
+    }
+
+    fn parked(&self) -> String {
+        let Verdict { planted, parked, parked_unseen, .. } = &self.verdict;
+        let more = if *parked_unseen > 0 { format!(", {parked_unseen} more behind them") } else { String::new() };
+        format!("{parked}{more}; {planted} messages that nobody can use were sent")
+    }
+
+    fn memory(&self) -> String {
+        let held = self.verdict.memory.map(|bytes| format!("{} MiB", bytes / MIB));
+        held.unwrap_or_else(|| "cannot be seen on this machine".into())
+    }
+
     fn system(&self) -> String {
         format!("{} API, {} workers; {}", self.apis, self.workers, self.versions.join(", "))
     }
@@ -107,4 +137,45 @@ impl Report {
 
 fn seconds(ms: u64) -> f64 {
     ms as f64 / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(kept: bool) -> Report {
+        let (seed, versions, store, apis, workers, faults, seconds) = (7, Vec::new(), "sqlite", 1, 2, 6, 60);
+        let (skipped, left, verdict) = (Vec::new(), None, Verdict::default());
+        Report { seed, versions, store, apis, workers, faults, seconds, skipped, quiet: true, left, kept, verdict }
+    }
+
+    #[test]
+    fn the_last_line_says_it_plainly() {
+        let folder = Path::new("campaign");
+        assert_eq!(report(true).verdict(Some(folder)), "kept: every promise held");
+        let mut broken = report(false);
+        broken.verdict.findings.add(Class::Lost, "a".into());
+        broken.verdict.findings.add(Class::Lost, "b".into());
+        broken.verdict.findings.add(Class::Late, "c".into());
+        assert_eq!(broken.verdict(Some(folder)), "broken: lost 2, late 1; seed 7, kept in campaign");
+        broken.quiet = false;
+        broken.left = Some("a network is gone".into());
+        let last = broken.verdict(None);
+        assert_eq!(last, "broken: lost 2, late 1, jobs left to do, not left as it was found; seed 7");
+    }
+
+    #[test]
+    fn what_is_not_as_promised_is_told_with_its_promise() {
+        let mut broken = report(false);
+        broken.verdict.findings.add(Class::Vanished, "nothing in a queue".into());
+        broken.quiet = false;
+        let told = ["P6 vanished: nothing in a queue", "P1 unfinished: jobs were left to do when all was healed"];
+        assert_eq!(broken.complaints(), told);
+    }
+
+    #[test]
+    fn memory_that_cannot_be_seen_is_not_said_to_be_none() {
+        let of = |memory| Report { verdict: Verdict { memory, ..Verdict::default() }, ..report(true) }.memory();
+        assert_eq!((of(Some(30 << 20)), of(None)), ("30 MiB".into(), "cannot be seen on this machine".into()));
+    }
 }

@@ -32,8 +32,12 @@ pub enum Class {
     Key,
     /// The answer to a cancel was not true.
     Cancel,
-    /// What was counted does not add up.
+    /// The list of all jobs shows it more than once.
+    ListedTwice,
+    /// Nobody can use it, and it is not parked.
     Vanished,
+    /// It is parked, and somebody could have used it; or it is not said why.
+    Parked,
     /// It took too long until a job succeeded again.
     Late,
     /// A process ended by itself, or not as it should.
@@ -43,6 +47,27 @@ pub enum Class {
 }
 
 impl Class {
+    /// Every one, the worst first.
+    pub const ALL: [Self; 17] = [
+        Self::Lost,
+        Self::Unfinished,
+        Self::Unexpected,
+        Self::Duplicated,
+        Self::Wrong,
+        Self::Changed,
+        Self::Attempt,
+        Self::Log,
+        Self::Feed,
+        Self::Key,
+        Self::Cancel,
+        Self::ListedTwice,
+        Self::Vanished,
+        Self::Parked,
+        Self::Late,
+        Self::Died,
+        Self::Memory,
+    ];
+
     /// The promise that was broken, as docs/reliability.md numbers them.
     pub fn promise(self) -> &'static str {
         match self {
@@ -51,7 +76,7 @@ impl Class {
             Self::Log | Self::Feed => "P3",
             Self::Key => "P4",
             Self::Cancel => "P5",
-            Self::Vanished => "P6",
+            Self::ListedTwice | Self::Vanished | Self::Parked => "P6",
             Self::Memory => "P8",
             Self::Attempt | Self::Died => "P11",
             Self::Late => "P12",
@@ -73,7 +98,9 @@ impl fmt::Display for Class {
             Self::Feed => "feeds",
             Self::Key => "keys",
             Self::Cancel => "cancels",
+            Self::ListedTwice => "listed twice",
             Self::Vanished => "vanished",
+            Self::Parked => "parked",
             Self::Late => "late",
             Self::Died => "died",
             Self::Memory => "memory",

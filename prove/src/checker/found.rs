@@ -9,7 +9,11 @@ use crate::ledger::Number;
 pub struct System {
     pub jobs: Vec<FoundJob>,
     /// Messages in the parking queue.
-    pub parked: u64,
+    pub parked: Vec<FoundParked>,
+    /// Messages in the parking queue that cannot be looked at.
+    pub unseen: usize,
+    /// Whether others use it, too: then some of what is parked may be theirs.
+    pub is_shared: bool,
     /// Events that changed nothing, by their reason.
     pub ignored: BTreeMap<String, u64>,
 }
@@ -30,6 +34,20 @@ pub struct FoundJob {
     /// The type of its problem; empty when it has none.
     pub error: String,
     pub log: Vec<Logged>,
+}
+
+/// A parked message as the system has it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FoundParked {
+    pub id: String,
+    /// The queue that it came from; empty when that is not said.
+    pub from: String,
+    /// Why nobody could use it; empty when that is not said.
+    pub reason: String,
+    /// The job that it speaks of; empty when it speaks of none.
+    pub job: String,
+    /// `None`: it is not of the nemesis.
+    pub mark: Option<String>,
 }
 
 /// An entry of a job's log.

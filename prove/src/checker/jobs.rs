@@ -40,9 +40,10 @@ struct Read<'a> {
 /// Looks at every job, and counts.
 pub fn check(ledger: &[Line], system: &System, verdict: &mut Verdict) {
     let read = read(ledger, verdict);
-    let known: HashSet<_> = system.jobs.iter().map(|job| job.id.as_str()).collect();
+    let jobs = once(&system.jobs, &mut verdict.findings);
+    let known: HashSet<_> = jobs.iter().map(|job| job.id.as_str()).collect();
     let mut jobs_of: HashMap<Number, Vec<&str>> = HashMap::new();
-    for job in &system.jobs {
+    for job in &jobs {
         match job.n {
             Some(n) => jobs_of.entry(n).or_default().push(&job.id),
             None => verdict.findings.add(Class::Unexpected, format!("{} bears no number of ours", job.id)),
@@ -52,7 +53,7 @@ pub fn check(ledger: &[Line], system: &System, verdict: &mut Verdict) {
         let jobs = jobs_of.get(n).map_or(&[][..], Vec::as_slice);
         check_submission(*n, submission, jobs, &known, verdict);
     }
-    for job in &system.jobs {
+    for job in jobs {
         *verdict.states.entry(job.state.clone()).or_default() += 1;
         verdict.events += job.log.len();
         verdict.runs_again += runs_again(job);
@@ -72,12 +73,19 @@ pub fn check(ledger: &[Line], system: &System, verdict: &mut Verdict) {
             check_words(job, words, &mut verdict.findings);
         }
     }
-    // A job is in one state; were one counted twice or not at all, this would not add up.
-    let counted: usize = verdict.states.values().sum();
-    if counted != known.len() {
-        let what = format!("the list has {counted} jobs with {} ids", known.len());
-        verdict.findings.add(Class::Vanished, what);
+}
+
+/// Each job as it was listed first.
+fn once<'a>(jobs: &'a [FoundJob], findings: &mut Findings) -> Vec<&'a FoundJob> {
+    let (mut known, mut once) = (HashSet::new(), Vec::with_capacity(jobs.len()));
+    for job in jobs {
+        if known.insert(job.id.as_str()) {
+            once.push(job);
+        } else {
+            findings.add(Class::ListedTwice, format!("the list of all jobs shows {} more than once", job.id));
+        }
     }
+    once
 }
 
 fn read<'a>(ledger: &'a [Line], verdict: &mut Verdict) -> Read<'a> {

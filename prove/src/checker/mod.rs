@@ -1,11 +1,12 @@
 //! Compares what the clients were told with what the system says after all is healed and quiet. Pure: a ledger and what
-//! was found go in, a verdict comes out. [`jobs`] looks at each job, [`feeds`] at those who read along, [`recovery`] at
-//! how long it took.
+//! was found go in, a verdict comes out. [`jobs`] looks at each job, [`feeds`] at those who read along, [`parked`] at
+//! what nobody could use, [`recovery`] at how long it took.
 
 mod feeds;
 mod finding;
 mod found;
 mod jobs;
+mod parked;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::finding::{Class, Finding, Findings};
-pub use self::found::{FoundJob, Logged, System};
+pub use self::found::{FoundJob, FoundParked, Logged, System};
+pub use self::parked::is_complete as is_parked;
 pub use self::recovery::Recovery;
 use crate::ledger::{Entry, Line};
 
@@ -61,14 +63,18 @@ pub struct Verdict {
     pub runs_again: usize,
     /// Events that changed nothing, by their reason, as the APIs that run now count them.
     pub ignored: BTreeMap<String, u64>,
-    /// Messages that nobody could use.
-    pub parked: u64,
+    /// Messages that nobody could use: the nemesis put them into queues.
+    pub planted: usize,
+    /// Messages that are parked, and were looked at.
+    pub parked: usize,
+    /// Messages that are parked behind too many others to be looked at. Only where the system is not ours.
+    pub parked_unseen: usize,
     /// Events in the logs of all jobs.
     pub events: usize,
     /// Answers to cancels.
     pub cancels: usize,
-    /// The most that an API held, in bytes.
-    pub memory: u64,
+    /// The most that an API held, in bytes; absent where that cannot be seen.
+    pub memory: Option<u64>,
     pub recoveries: BTreeMap<String, Recovery>,
     pub findings: Findings,
 }
@@ -82,19 +88,20 @@ impl Verdict {
 
 /// Compares the ledger with what was found.
 pub fn check(ledger: &[Line], system: &System, bounds: Bounds) -> Verdict {
-    let mut verdict = Verdict { ignored: system.ignored.clone(), parked: system.parked, ..Verdict::default() };
+    let mut verdict = Verdict { ignored: system.ignored.clone(), ..Verdict::default() };
     jobs::check(ledger, system, &mut verdict);
     feeds::check(ledger, system, &mut verdict.findings);
+    parked::check(ledger, system, &mut verdict);
     recovery::check(ledger, bounds, &mut verdict);
     for line in ledger {
         match &line.entry {
             Entry::Died { part, how } => verdict.findings.add(Class::Died, format!("{part:?}: {how}")),
-            Entry::Memory { bytes, .. } => verdict.memory = verdict.memory.max(*bytes),
+            Entry::Memory { bytes, .. } => verdict.memory = verdict.memory.max(Some(*bytes)),
             _ => {}
         }
     }
-    if verdict.memory > bounds.memory {
-        let (held, bound) = (verdict.memory >> 20, bounds.memory >> 20);
+    if let Some(held) = verdict.memory.filter(|held| *held > bounds.memory) {
+        let (held, bound) = (held >> 20, bounds.memory >> 20);
         verdict.findings.add(Class::Memory, format!("an API held {held} MiB; the bound is {bound} MiB"));
     }
     verdict

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::door::{Door, Question};
-use crate::checker::{FoundJob, Logged, System};
+use crate::checker::{FoundJob, FoundParked, Logged, System};
+use crate::nemesis::planted;
 
 const LOOK: Duration = Duration::from_millis(250);
 /// So many jobs are looked at at a time.
@@ -46,7 +47,7 @@ async fn is_quiet(door: &Door) -> bool {
     listed(door).await.is_ok_and(|jobs| jobs.iter().all(|(_, done)| *done))
 }
 
-/// Everything: each job with its log, what is parked, what changed nothing.
+/// Everything but what is parked: each job with its log, what changed nothing.
 ///
 /// # Errors
 /// When the system does not say it.
@@ -55,7 +56,6 @@ pub async fn system(door: &Door) -> Result<System, String> {
     let looking = listed.iter().map(|(id, _)| job(door, id));
     let looked: Vec<_> = stream::iter(looking).buffer_unordered(AT_ONCE).collect().await;
     let jobs = looked.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let parked = must(door, "/v1/parked?limit=1").await?["total"].as_u64().unwrap_or_default();
     let mut ignored = BTreeMap::new();
     for api in 0..door.apis() {
         let stats = door.get(api, "/v1/stats").await?.body;
@@ -63,7 +63,55 @@ pub async fn system(door: &Door) -> Result<System, String> {
             *ignored.entry(reason.clone()).or_default() += count.as_u64().unwrap_or_default();
         }
     }
-    Ok(System { jobs, parked, ignored })
+    Ok(System { jobs, ignored, is_shared: door.is_shared(), ..System::default() })
+}
+
+/// What is parked, once that `is_all` or after `limit`; and how many more there are that cannot be looked at. Only the
+/// oldest are listed: those of a system of our own are taken out, so that the others come up.
+///
+/// # Errors
+/// When the system does not say it.
+pub async fn parked(
+    door: &Door,
+    limit: Duration,
+    is_all: impl Fn(&[FoundParked]) -> bool,
+) -> Result<(Vec<FoundParked>, usize), String> {
+    let began = Instant::now();
+    let mut taken = Vec::new();
+    loop {
+        let page = must(door, &format!("/v1/parked?limit={PAGE}")).await?;
+        let listed: Vec<_> = page["items"].as_array().into_iter().flatten().map(found_parked).collect();
+        let total = page["total"].as_u64().and_then(|total| usize::try_from(total).ok()).unwrap_or_default();
+        let unseen = total.saturating_sub(listed.len());
+        if unseen > 0 && !door.is_shared() && !listed.is_empty() {
+            for parked in &listed {
+                drop_parked(door, &parked.id).await?;
+            }
+            taken.extend(listed);
+            continue;
+        }
+        let found = [taken.as_slice(), listed.as_slice()].concat();
+        if is_all(&found) || began.elapsed() > limit {
+            return Ok((found, unseen));
+        }
+        sleep(LOOK).await;
+    }
+}
+
+fn found_parked(parked: &Value) -> FoundParked {
+    let text = |name: &str| parked[name].as_str().unwrap_or_default().to_owned();
+    let (id, from, reason, job) = (text("id"), text("from"), text("reason"), text("correlation_id"));
+    FoundParked { id, from, reason, job, mark: planted::mark_of(parked) }
+}
+
+/// Takes one copy of a message out.
+async fn drop_parked(door: &Door, id: &str) -> Result<(), String> {
+    let path = format!("/v1/parked/{id}");
+    let answer = door.ask(door.any(), Method::DELETE, &Question { path: &path, ..Question::default() }).await?;
+    match answer.status {
+        200..=299 => Ok(()),
+        status => Err(format!("DELETE {path}: {status} {}", answer.text("detail"))),
+    }
 }
 
 /// Every kind that was announced.

@@ -98,6 +98,11 @@ impl Door {
         if self.is_shared { format!("{path}{and}tag={TAG}:{}", self.campaign) } else { path.to_owned() }
     }
 
+    /// Whether the system has jobs of others, too.
+    pub fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     /// How many addresses there are.
     pub fn apis(&self) -> usize {
         self.bases.len()

@@ -19,6 +19,7 @@ use buzzer_shared::kind::Kind;
 
 pub use self::error::GroundError;
 use crate::nemesis::fault::{Fault, Part, Shape};
+use crate::nemesis::planted::Planted;
 
 /// A running system. Dropped, it is as if it had never been harmed.
 #[async_trait(?Send)]
@@ -101,11 +102,12 @@ pub trait Ground: fmt::Debug {
     /// When it does not stop.
     async fn remove_worker(&self) -> Result<Option<String>, GroundError>;
 
-    /// Does a fault that is of another sort than these, where the shape has it.
+    /// Does a fault that is of another sort than these, where the shape has it. What it has put into queues and nobody
+    /// can use.
     ///
     /// # Errors
     /// When that cannot be done.
-    async fn strike(&self, fault: Fault) -> Result<(), GroundError>;
+    async fn strike(&self, fault: Fault) -> Result<Vec<Planted>, GroundError>;
 
     /// Ends what [`strike`](Self::strike) began.
     ///

@@ -168,6 +168,13 @@ impl Fault {
         }
     }
 
+    /// Whether what is in RabbitMQ's queues may be gone after it.
+    pub fn empties_queues(self) -> bool {
+        use BrokerFault::{DeclareOtherwise, Delete, DeleteAndKill, Purge};
+        // After a full disk, a queue with a damaged log is deleted.
+        matches!(self, Self::Broker(Purge | Delete | DeleteAndKill | DeclareOtherwise) | Self::DiskFull(Disk::Broker))
+    }
+
     /// Its name without the number of the part: faults of one name are told together.
     pub fn name(self) -> String {
         let role = |part: Part| match part {
@@ -414,5 +421,26 @@ mod tests {
             matches!(fault, Fault::Line(Line::ApiStore, _)) || matches!(fault, Fault::Kill(Part::Store))
         };
         assert_eq!(without_postgres.iter().filter(at_the_store).count(), 0);
+    }
+
+    /// Whoever reads of a fault can give its words to `--only`.
+    #[test]
+    fn every_name_stands_in_the_documents() {
+        // A name may be broken where a line ends.
+        let page = include_str!("../../../docs/reliability.md").replace('\n', " ");
+        let (_, section) = page.split_once("### Faults").unwrap();
+        let (section, _) = section.split_once("### ").unwrap();
+        let told: HashSet<_> = section.split('`').skip(1).step_by(2).collect();
+        let mut names = HashSet::new();
+        for fault in [true, false].into_iter().flat_map(|postgres| Shape { postgres, ..ALL }.faults()) {
+            let name = fault.name();
+            match name.split_once(": ") {
+                Some((what, whom)) => names.extend([what.to_owned(), whom.to_owned()]),
+                None => drop(names.insert(name)),
+            }
+        }
+        names.insert("--only WORDS".into());
+        names.insert("--clocks".into());
+        assert_eq!(told, names.iter().map(String::as_str).collect());
     }
 }

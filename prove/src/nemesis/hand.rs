@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use super::fault::{BrokerFault, Fault, Line, Part};
+use super::planted::Planted;
 use crate::ground::{Ground, GroundError};
 use crate::ledger::{Entry, Ledger};
 
@@ -40,7 +41,10 @@ impl Hand<'_> {
                 Ok(())
             }
             Fault::Line(..) | Fault::CutOff(_) | Fault::Broker(_) | Fault::DiskFull(_) | Fault::ClockStep(..) => {
-                self.ground.strike(fault).await
+                for Planted { mark, is_confirmed } in self.ground.strike(fault).await? {
+                    self.ledger.write(Entry::Planted { mark, is_confirmed });
+                }
+                Ok(())
             }
         }
     }

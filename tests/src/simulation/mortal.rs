@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use super::life::Life;
 use crate::hostile::HostileBroker;
 
-/// A store that fails now and then, and that nobody reaches any more from a process which was killed.
+/// A store that fails now and then, at times after all is on disk, and that nobody reaches any more from a process which was killed.
 #[derive(Debug)]
 pub(super) struct MortalStore {
     pub(super) store: Arc<dyn Store>,
@@ -56,6 +56,10 @@ impl MortalStore {
         }
         let answer = here_and_now(question);
         self.life.step(name).await;
+        // As where the line to a server breaks during its commit.
+        if answer.is_ok() && self.life.stumbles() {
+            return Err(StoreError::Unavailable("it has happened, and the answer was lost".into()));
+        }
         answer
     }
 }

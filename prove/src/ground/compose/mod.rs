@@ -24,6 +24,7 @@ use self::found::{Found, connect, strings};
 use super::guardian::Guardian;
 use super::{Ground, GroundError, Make};
 use crate::nemesis::fault::{BrokerAccess, BrokerFault, Fault, Part, Shape};
+use crate::nemesis::planted::Planted;
 use crate::wait::eventually;
 
 /// For what runs in a container to be there.
@@ -282,20 +283,23 @@ impl Ground for ComposeProject {
         Ok(ended)
     }
 
-    async fn strike(&self, fault: Fault) -> Result<(), GroundError> {
+    async fn strike(&self, fault: Fault) -> Result<Vec<Planted>, GroundError> {
         match fault {
             Fault::CutOff(part) => {
                 let id = &self.found.part(part)?.id;
                 for network in self.found.meeting_places(part).keys() {
                     self.docker.run(&["network", "disconnect", network, id]).await?;
                 }
-                Ok(())
             }
-            Fault::Broker(BrokerFault::CloseConnections) => self.ctl(&["close_all_connections", "by hand"]).await,
-            Fault::Broker(BrokerFault::MemoryAlarm) => self.ctl(&["set_vm_memory_high_watermark", LITTLE_MEMORY]).await,
-            Fault::Broker(BrokerFault::DiskAlarm) => self.ctl(&["set_disk_free_limit", MUCH_DISK]).await,
-            _ => Err(GroundError::Unfit(fault)),
+            Fault::Broker(BrokerFault::CloseConnections) => self.ctl(&["close_all_connections", "by hand"]).await?,
+            Fault::Broker(BrokerFault::MemoryAlarm) => {
+                self.ctl(&["set_vm_memory_high_watermark", LITTLE_MEMORY]).await?;
+            }
+            Fault::Broker(BrokerFault::DiskAlarm) => self.ctl(&["set_disk_free_limit", MUCH_DISK]).await?,
+            _ => return Err(GroundError::Unfit(fault)),
         }
+        // Its queues are not ours.
+        Ok(Vec::new())
     }
 
     async fn heal(&self, fault: Fault) -> Result<(), GroundError> {

@@ -13,6 +13,7 @@ use crate::ground::postgres::Postgres;
 use crate::ground::rabbitmq::{self, RabbitMq};
 use crate::ground::{Ground, GroundError, Make};
 use crate::nemesis::fault::{BrokerAccess, BrokerFault, Disk, Fault, Part, Shape};
+use crate::nemesis::planted::Planted;
 use crate::proxy::Proxy;
 use crate::wait::eventually;
 
@@ -140,17 +141,15 @@ impl Ground for OwnSystem {
         Ok(unwell(self.spare.stop().await?))
     }
 
-    async fn strike(&self, fault: Fault) -> Result<(), GroundError> {
+    async fn strike(&self, fault: Fault) -> Result<Vec<Planted>, GroundError> {
         match fault {
-            Fault::Line(line, trouble) => {
-                self.line(line).into_iter().for_each(|proxy| proxy.disturb(trouble));
-                Ok(())
-            }
-            Fault::Broker(at_broker) => self.strike_broker(at_broker).await,
-            Fault::DiskFull(disk) => self.disk(disk).map_or(Ok(()), SmallDisk::fill),
-            Fault::ClockStep(part, hours) => self.service(part)?.step_clock(hours),
-            _ => Err(GroundError::Unfit(fault)),
+            Fault::Line(line, trouble) => self.line(line).into_iter().for_each(|proxy| proxy.disturb(trouble)),
+            Fault::Broker(at_broker) => return self.strike_broker(at_broker).await,
+            Fault::DiskFull(disk) => self.disk(disk).map_or(Ok(()), SmallDisk::fill)?,
+            Fault::ClockStep(part, hours) => self.service(part)?.step_clock(hours)?,
+            _ => return Err(GroundError::Unfit(fault)),
         }
+        Ok(Vec::new())
     }
 
     async fn heal(&self, fault: Fault) -> Result<(), GroundError> {
@@ -231,32 +230,32 @@ impl OwnSystem {
         Ok(())
     }
 
-    async fn strike_broker(&self, fault: BrokerFault) -> Result<(), GroundError> {
-        let Broker::Own { node, stranger, .. } = &self.broker else { return Ok(()) };
+    async fn strike_broker(&self, fault: BrokerFault) -> Result<Vec<Planted>, GroundError> {
+        let Broker::Own { node, stranger, .. } = &self.broker else { return Ok(Vec::new()) };
         let messages = Messages { node, stranger, topology: &self.topology };
         match fault {
-            BrokerFault::Purge => messages.purge().await,
-            BrokerFault::Delete => messages.delete(&messages.queues()).await,
+            BrokerFault::Purge => messages.purge().await?,
+            BrokerFault::Delete => messages.delete(&messages.queues()).await?,
             BrokerFault::DeleteAndKill => {
                 messages.delete(&messages.queues()).await?;
                 messages.made_again().await?;
                 node.kill();
-                Ok(())
             }
-            BrokerFault::DeclareOtherwise => messages.declare_otherwise().await,
-            BrokerFault::CloseConnections => done(node, &["close_all_connections", "by hand"]).await,
+            BrokerFault::DeclareOtherwise => messages.declare_otherwise().await?,
+            BrokerFault::CloseConnections => done(node, &["close_all_connections", "by hand"]).await?,
             BrokerFault::ChangePassword => {
                 for user in self.users() {
                     done(node, &["change_password", &user, "another"]).await?;
                 }
-                done(node, &["close_all_connections", "by hand"]).await
+                done(node, &["close_all_connections", "by hand"]).await?;
             }
-            BrokerFault::MemoryAlarm => done(node, &["set_vm_memory_high_watermark", LITTLE_MEMORY]).await,
-            BrokerFault::DiskAlarm => done(node, &["set_disk_free_limit", MUCH_DISK]).await,
-            BrokerFault::Repeat => messages.tap().await,
-            BrokerFault::Forge => messages.forge().await,
-            BrokerFault::Garbage => messages.garbage().await,
+            BrokerFault::MemoryAlarm => done(node, &["set_vm_memory_high_watermark", LITTLE_MEMORY]).await?,
+            BrokerFault::DiskAlarm => done(node, &["set_disk_free_limit", MUCH_DISK]).await?,
+            BrokerFault::Repeat => messages.tap().await?,
+            BrokerFault::Forge => return messages.forge().await,
+            BrokerFault::Garbage => return messages.garbage().await,
         }
+        Ok(Vec::new())
     }
 
     async fn heal_broker(&self, fault: BrokerFault) -> Result<(), GroundError> {

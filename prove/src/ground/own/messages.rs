@@ -10,15 +10,17 @@ use buzzer_shared::time::Time;
 use buzzer_shared::topology::Topology;
 use lapin::message::BasicGetMessage;
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions, QueuePurgeOptions,
 };
-use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection};
-use tokio::time::{Instant, sleep};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::ground::GroundError;
 use crate::ground::rabbitmq::RabbitMq;
+use crate::nemesis::planted::{self, Planted};
 use crate::wait::eventually;
 use crate::work::KINDS;
 
@@ -29,6 +31,8 @@ const REPEATED: usize = 2_000;
 /// How long somebody forges.
 const FORGING: Duration = Duration::from_secs(2);
 const NO_MESSAGE: Duration = Duration::from_millis(10);
+/// Whoever does not confirm by then, may or may not have it.
+const CONFIRM_LIMIT: Duration = Duration::from_secs(5);
 /// For the API to make a queue again.
 const AGAIN_LIMIT: Duration = Duration::from_secs(60);
 /// The API makes a queue again at once: who wants to be first may have to try.
@@ -128,13 +132,14 @@ impl Messages<'_> {
     }
 
     /// Somebody who is no worker says of every job that goes out that it has succeeded.
-    pub async fn forge(self) -> Result<(), GroundError> {
+    pub async fn forge(self) -> Result<Vec<Planted>, GroundError> {
         let connection = self.node.connect().await?;
         let routes: Vec<_> = kinds().map(|kind| self.topology.request(&kind)).collect();
         let routes: Vec<_> = routes.iter().map(|route| (&*route.exchange, &*route.key)).collect();
         self.listen_in(&connection, &routes).await?;
         let channel = open(&connection).await?;
         let stranger = AmqpBroker::connect(self.stranger.clone(), "stranger");
+        let mut planted = Vec::new();
         let began = Instant::now();
         while began.elapsed() < FORGING {
             let Some(request) = take(&channel).await? else {
@@ -143,36 +148,55 @@ impl Messages<'_> {
             };
             let id = request.delivery.properties.message_id().as_ref().map(ToString::to_string);
             if let Some(run) = id.and_then(|id| id.parse::<RunId>().ok()) {
-                // Whether RabbitMQ takes it is not the question.
-                let _ = stranger.publish(self.topology.outcome(), forged(run).to_message()).await;
+                let published = stranger.publish(self.topology.outcome(), forged(run).to_message()).await;
+                planted.push(Planted { mark: planted::forged(run), is_confirmed: published.is_ok() });
             }
         }
         stranger.close().await;
         self.forget_tap(&connection).await?;
         close(connection).await;
-        Ok(())
+        Ok(planted)
     }
 
-    /// Puts into each queue what nobody can read.
-    pub async fn garbage(self) -> Result<(), GroundError> {
+    /// Puts into each queue what nobody can read. What comes to pulses and signals is not parked: it may be lost.
+    pub async fn garbage(self) -> Result<Vec<Planted>, GroundError> {
         let connection = self.node.connect().await?;
         let channel = open(&connection).await?;
-        let more = [self.topology.pulse_queue(), self.topology.signals_queue()];
-        let queues = self.queues().into_iter().chain(more.iter().map(ToString::to_string));
-        let named = |r#type: &str| BasicProperties::default().with_type(r#type.into());
-        for queue in queues {
-            for (properties, body) in [
-                (BasicProperties::default(), &b""[..]),
-                (BasicProperties::default(), b"\xff\xfe\x00"),
-                (named("buzzer.outcome.v1"), b"{"),
-                (named("buzzer.request.v1"), b"[]"),
-                (named("buzzer.outcome.v99").with_message_id("?".into()), b"{}"),
-            ] {
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unconfirmed)?;
+        let mut planted = Vec::new();
+        for queue in self.queues() {
+            for (mark, properties, body) in self.garbage_for(&queue) {
+                let is_confirmed = publish_confirmed(&channel, &queue, properties, body).await?;
+                planted.push(Planted { mark, is_confirmed });
+            }
+        }
+        for queue in [self.topology.pulse_queue(), self.topology.signals_queue()] {
+            for (_, properties, body) in self.garbage_for(&queue) {
                 publish(&channel, ("", &queue), properties, body).await?;
             }
         }
         close(connection).await;
-        Ok(())
+        Ok(planted)
+    }
+
+    /// What nobody can read, each with its mark: from nobody, and from a user who is believed.
+    fn garbage_for(&self, queue: &str) -> [(String, BasicProperties, &'static [u8]); 5] {
+        let url = self.node.url();
+        let marked = |properties: BasicProperties, body: &'static [u8]| {
+            let mark = format!("garbage {:016x} in {queue}", fastrand::u64(..));
+            let mut headers = FieldTable::default();
+            headers.insert(planted::HEADER.into(), AMQPValue::LongString(mark.as_str().into()));
+            (mark, properties.with_headers(headers), body)
+        };
+        let named = |r#type: &str| BasicProperties::default().with_type(r#type.into());
+        let believed = |r#type: &str| named(r#type).with_user_id(url.username().into());
+        [
+            (planted::bare(queue), BasicProperties::default(), b""),
+            marked(BasicProperties::default(), b"\xff\xfe\x00"),
+            marked(believed("buzzer.outcome.v1"), b"{"),
+            marked(named("buzzer.request.v1"), b"[]"),
+            marked(believed("buzzer.outcome.v99").with_message_id("?".into()), b"{}"),
+        ]
     }
 
     /// The queues whose messages matter.
@@ -235,6 +259,26 @@ async fn publish(
     let options = BasicPublishOptions::default();
     let published = channel.basic_publish(exchange.into(), key.into(), options, body, properties).await;
     published.map(drop).map_err(|error| GroundError::said("a message to RabbitMQ", &error))
+}
+
+/// Whether RabbitMQ has said that the queue has it. One after the other: where several are on their way, a message that
+/// comes back may be taken for another.
+async fn publish_confirmed(
+    channel: &Channel,
+    queue: &str,
+    properties: BasicProperties,
+    body: &[u8],
+) -> Result<bool, GroundError> {
+    let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+    let published = channel.basic_publish("".into(), queue.into(), options, body, properties).await;
+    let confirmation = published.map_err(unconfirmed)?;
+    // A damaged queue says nothing.
+    let confirmed = timeout(CONFIRM_LIMIT, confirmation).await;
+    Ok(matches!(confirmed, Ok(Ok(Confirmation::Ack(None)))))
+}
+
+fn unconfirmed(error: lapin::Error) -> GroundError {
+    GroundError::said("a message to RabbitMQ", &error)
 }
 
 async fn close(connection: Connection) {

@@ -20,6 +20,7 @@ use super::ports;
 use super::postgres::{self, Postgres};
 use super::rabbitmq::{self, RabbitMq};
 use crate::nemesis::fault::Line;
+use crate::nemesis::planted::STRANGER;
 use crate::proxy::Proxy;
 use crate::wait::eventually;
 
@@ -29,8 +30,6 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const DISK_MEGABYTES: u32 = 4096;
 /// The user that the workers are known by, where RabbitMQ is ours.
 const WORKER: &str = "worker";
-/// A user that may write to Buzzer's exchanges, and is no worker.
-const STRANGER: &str = "stranger";
 /// Leases and beats that are short: what was lost goes out again within the patience of a campaign.
 const API: [(&str, &str); 4] =
     [("BUZZER_AUTH", "off"), ("BUZZER_CLAIM_LEASE", "4s"), ("BUZZER_RUN_LEASE", "6s"), ("BUZZER_DRAIN", "3s")];

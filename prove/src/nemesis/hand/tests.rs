@@ -33,6 +33,8 @@ struct Victim {
     away: Option<Part>,
     /// Parts that have ended by themselves.
     ended: Vec<(Part, String)>,
+    /// Whether a fault leaves something that nobody can use.
+    plants: bool,
 }
 
 impl Victim {
@@ -122,9 +124,10 @@ impl Ground for Victim {
         Ok(Some("exit code 137".into()))
     }
 
-    async fn strike(&self, fault: Fault) -> Result<(), GroundError> {
+    async fn strike(&self, fault: Fault) -> Result<Vec<Planted>, GroundError> {
         self.deeds.borrow_mut().push(format!("strike {fault}"));
-        Ok(())
+        let mark = fault.name();
+        Ok(self.plants.then_some(Planted { mark, is_confirmed: true }).into_iter().collect())
     }
 
     async fn heal(&self, fault: Fault) -> Result<(), GroundError> {
@@ -221,4 +224,15 @@ async fn who_ended_by_itself_is_started_again_and_told() {
     let (done, died) = done(Victim { ended, ..Victim::default() }, Fault::Freeze(Part::Broker)).await;
     assert_eq!(done[3..], ["start Api(1)", "there Api(1)"]);
     assert_eq!(died, ["Api(1) ended by itself: exit code 101"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_planted_is_written_down() {
+    let victim = Victim { plants: true, ..Victim::default() };
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("ledger");
+    let ledger = Ledger::begin(&path, Instant::now()).unwrap();
+    Hand { ground: &victim, ledger: &ledger }.strike(Fault::Broker(BrokerFault::Garbage)).await.unwrap();
+    let lines: Vec<_> = ledger::read(&path).unwrap().into_iter().map(|line| line.entry).collect();
+    assert_eq!(lines, [Entry::Planted { mark: "garbage in every queue".into(), is_confirmed: true }]);
 }
