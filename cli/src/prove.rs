@@ -33,7 +33,7 @@ const EXAMPLES: &str = "\
 Examples:
   buzzer prove --quick
   buzzer prove --full --store postgres --apis 2 --workers 3
-  buzzer prove --faults 50 --only 'kill -9' --seed 7 --keep campaign
+  buzzer prove --faults 50 --only 'kill -9: worker' --only garbage --seed 7 --keep campaign
   BUZZER_KEY=… buzzer prove --compose
 
 It needs buzzer-api and buzzer-worker beside buzzer, RabbitMQ (Debian: rabbitmq-server) and, for --store postgres, \
@@ -50,13 +50,14 @@ count, median_ms, longest_ms), findings (by class: count, told).";
 /// Check the promises yourself: run a campaign of faults against a real system, and audit what became of every job.
 ///
 /// Starts a RabbitMQ, a store, APIs and workers of its own, or takes a Compose project that runs; hands in jobs, and
-/// meanwhile kills, freezes, cuts off and damages what a seed chooses. When all is healed and quiet, it compares what its clients wrote down with what the
-/// system says: what is lost, unexpected, duplicated, wrong. Exit code 0 when every promise was kept, 1 when one was
-/// broken; then ledger and logs are kept, and the seed is printed.
+/// meanwhile kills, freezes, cuts off and damages what a seed chooses. When all is healed and quiet, it compares what its
+/// clients wrote down with what the system says: what is lost, unexpected, duplicated, wrong, or was not parked. The last
+/// line is the verdict. Exit code 0 when every promise was kept, 1 when one was broken; then ledger and logs are kept, and
+/// the line says where, and with which seed.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Prove {
-    /// Less than two minutes: 1,000 jobs, 6 faults, each held at most 3 s.
+    /// 1,000 jobs, 6 faults, each held at most 3 s: some two minutes, more on a machine that is busy with something else.
     #[arg(long, conflicts_with_all = ["full", "soak"])]
     quick: bool,
 
@@ -88,7 +89,7 @@ pub struct Prove {
     #[arg(long, value_name = "LENGTH")]
     hold: Option<Span>,
 
-    /// Only faults whose name has these words; may be repeated. One that there is not lists all.
+    /// Only faults whose name has these words, as in `kill -9: worker`; may be repeated. Words that none has list all names.
     #[arg(long, value_name = "WORDS")]
     only: Vec<String>,
 
@@ -128,7 +129,7 @@ pub struct Prove {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     slack: f64,
 
-    /// The most that an API may hold in memory.
+    /// The most that an API may hold in memory; samples are taken every two seconds.
     #[arg(long, value_name = "BYTES", default_value = "512MiB")]
     memory: ByteSize,
 

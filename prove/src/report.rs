@@ -110,7 +110,7 @@ impl Report {
     fn parked(&self) -> String {
         let Verdict { planted, parked, parked_unseen, .. } = &self.verdict;
         let more = if *parked_unseen > 0 { format!(", {parked_unseen} more behind them") } else { String::new() };
-        format!("{parked}{more}; {planted} messages that nobody can use were sent")
+        format!("{parked}{more}; put into queues, of use to nobody: {planted}")
     }
 
     fn memory(&self) -> String {

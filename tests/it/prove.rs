@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
 
-/// Less than two minutes, and something for a busy machine.
+/// Some two minutes, and something for a busy machine.
 const LIMIT: Duration = Duration::from_secs(400);
 
 /// The command, beside which the programs are that it starts.
@@ -38,6 +38,43 @@ async fn p1_p2_p3_p4_p5_p6_p8_p11_in_a_short_campaign() {
     assert!(report["faults"].as_u64() >= Some(6) && report["accepted"].as_u64() >= Some(500), "{report:#}");
     assert_eq!((&report["findings"], &report["quiet"]), (&json!({}), &json!(true)));
     assert!(folder.path().join("ledger.jsonl").exists() && folder.path().join("logs/api-1.log").exists());
+}
+
+/// Here a bound that no API can keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn p8_a_promise_that_is_broken_is_said_in_the_last_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = prove();
+    command.args(["--faults", "1", "--only", "scaled up", "--jobs", "20", "--hold", "300ms", "--slack", "8"]);
+    command.args(["--memory", "1MiB", "--seed", "7", "--keep"]).arg(folder.path()).kill_on_drop(true);
+    let output = within("buzzer prove", LIMIT, command.output()).await.unwrap();
+    let (table, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{table}{said}");
+    let verdict = format!("broken: memory 1; seed 7, kept in {}", folder.path().display());
+    assert_eq!(table.lines().last(), Some(verdict.as_str()), "{said}");
+    assert!(said.contains("P8 memory: an API held ") && said.contains("the bound is 1 MiB"), "{said}");
+    assert!(folder.path().join("ledger.jsonl").exists());
+}
+
+/// What nobody can use is found again where it was parked, with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn p6_garbage_and_forgeries_are_parked_each_of_them() {
+    let mut command = prove();
+    // One in four strikes is of two faults, but never of two about RabbitMQ.
+    command.args(["--faults", "2", "--only", "garbage", "--only", "forged", "--jobs", "100", "--hold", "300ms"]);
+    command.args(["--slack", "8", "--json"]).kill_on_drop(true);
+    if let Some(scripts) = std::env::var_os("BUZZER_TEST_RABBITMQ") {
+        command.arg("--rabbitmq").arg(scripts);
+    }
+    let output = within("buzzer prove", LIMIT, command.output()).await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.lines().last(), Some("kept: every promise held"), "{said}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    // Five for each of six queues, and at least one forgery.
+    assert!(
+        report["planted"].as_u64() > Some(30) && report["parked"].as_u64() >= report["planted"].as_u64(),
+        "{report:#}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::response::Response;
+use futures_util::StreamExt;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::events::EventStream;
 use crate::wait::eventually;
 
 /// Longer than the API holds any answer.
@@ -64,13 +67,33 @@ impl From<reqwest::Error> for NoAnswer {
 
 impl Inside {
     async fn answer(&self, request: reqwest::Request) -> Result<Answer, NoAnswer> {
-        let request: axum::http::Request<reqwest::Body> = request.try_into()?;
         let answering = async {
-            let Ok(response) = self.router.clone().oneshot(request.map(Body::new)).await;
+            let response = self.response(request).await?;
             let status = response.status();
             let body = to_bytes(response.into_body(), usize::MAX).await.map_err(|error| NoAnswer(error.to_string()))?;
             Ok(Answer { status, text: String::from_utf8_lossy(&body).into_owned() })
         };
+        self.while_it_lives(answering).await
+    }
+
+    async fn stream(&self, request: reqwest::Request) -> Result<Result<EventStream, StatusCode>, NoAnswer> {
+        let response = self.while_it_lives(self.response(request)).await?;
+        if response.status() != StatusCode::OK {
+            return Ok(Err(response.status()));
+        }
+        let (head, body) = response.into_parts();
+        // As a connection ends with the process at its other side.
+        let body = body.into_data_stream().take_until(self.killed.clone().cancelled_owned());
+        Ok(Ok(EventStream::read(head.headers, body)))
+    }
+
+    async fn response(&self, request: reqwest::Request) -> Result<Response, NoAnswer> {
+        let request: axum::http::Request<reqwest::Body> = request.try_into()?;
+        let Ok(response) = self.router.clone().oneshot(request.map(Body::new)).await;
+        Ok(response)
+    }
+
+    async fn while_it_lives<T>(&self, answering: impl Future<Output = Result<T, NoAnswer>>) -> Result<T, NoAnswer> {
         tokio::select! {
             biased;
             () = self.killed.cancelled() => Err(NoAnswer("the API was killed".into())),
@@ -124,6 +147,24 @@ impl Client {
     /// As [`send`](Self::send).
     pub async fn get(&self, path: &str) -> Result<Answer, NoAnswer> {
         self.send(self.request(Method::GET, path)).await
+    }
+
+    /// Opens a stream of events that goes on after the event `last`. An error inside is what was answered instead: a `204`
+    /// where there will be nothing more.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn stream(&self, path: &str, last: &str) -> Result<Result<EventStream, StatusCode>, NoAnswer> {
+        let request = self.request(Method::GET, path).header("accept", "text/event-stream");
+        let request = request.header("last-event-id", last);
+        if let Some(inside) = &self.inside {
+            return inside.stream(request.build()?).await;
+        }
+        let response = request.send().await?;
+        if response.status() != StatusCode::OK {
+            return Ok(Err(response.status()));
+        }
+        Ok(Ok(EventStream::read(response.headers().clone(), response.bytes_stream())))
     }
 
     /// Hands a job in, without waiting for it. `key` is its `Idempotency-Key`: whoever gets no answer sends the same

@@ -1,7 +1,12 @@
 //! A reader of server-sent events, as a browser has one: it knows what it saw last.
 
+use std::error::Error;
+
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, TryStreamExt};
+use reqwest::header::HeaderMap;
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::Value;
 use sse_stream::SseByteStream;
@@ -9,10 +14,10 @@ use sse_stream::SseByteStream;
 /// An open stream.
 #[expect(missing_debug_implementations, reason = "what it reads from cannot be shown")]
 pub struct EventStream {
-    blocks: SseByteStream<BoxStream<'static, reqwest::Result<bytes::Bytes>>>,
+    blocks: SseByteStream<BoxStream<'static, Result<Bytes, Box<dyn Error + Send + Sync>>>>,
     /// The last `id` that came, with an event or without.
     pub last_id: Option<String>,
-    pub headers: reqwest::header::HeaderMap,
+    pub headers: HeaderMap,
 }
 
 /// An event as a stream shows it.
@@ -39,9 +44,19 @@ impl EventStream {
         if response.status() != StatusCode::OK {
             panic!("no stream, but {}: {}", response.status(), response.text().await?);
         }
-        let headers = response.headers().clone();
+        Ok(Some(Self::read(response.headers().clone(), response.bytes_stream())))
+    }
+
+    /// Reads the body of an answer that has these headers.
+    ///
+    /// # Panics
+    /// When they are not those of a stream.
+    pub fn read<E>(headers: HeaderMap, body: impl Stream<Item = Result<Bytes, E>> + Send + 'static) -> Self
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
         assert_eq!(headers["content-type"], "text/event-stream");
-        Ok(Some(Self { blocks: SseByteStream::new(response.bytes_stream().boxed()), last_id: None, headers }))
+        Self { blocks: SseByteStream::new(body.map_err(Into::into).boxed()), last_id: None, headers }
     }
 
     /// The next event; `None` at the end.

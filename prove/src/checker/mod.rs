@@ -63,7 +63,7 @@ pub struct Verdict {
     pub runs_again: usize,
     /// Events that changed nothing, by their reason, as the APIs that run now count them.
     pub ignored: BTreeMap<String, u64>,
-    /// Messages that nobody could use: the nemesis put them into queues.
+    /// Messages that nobody can use: the nemesis put them into queues, and RabbitMQ has said that it has them.
     pub planted: usize,
     /// Messages that are parked, and were looked at.
     pub parked: usize,

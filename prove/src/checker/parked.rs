@@ -13,7 +13,7 @@ type Marks<'a> = HashMap<&'a str, usize>;
 /// Each message that nobody can use is parked, with the reason and the queue that it came from; and nothing else is.
 pub fn check(ledger: &[Line], system: &System, verdict: &mut Verdict) {
     (verdict.parked, verdict.parked_unseen) = (system.parked.len(), system.unseen);
-    verdict.planted = ledger.iter().filter(|line| matches!(line.entry, Entry::Planted { .. })).count();
+    verdict.planted = ledger.iter().filter_map(|line| planted(&line.entry)).filter(|(_, taken)| *taken).count();
     for (mark, count) in missing(ledger, &system.parked) {
         for _ in 0..count {
             verdict.findings.add(Class::Vanished, format!("nobody can use it, and it is not parked: {mark}"));

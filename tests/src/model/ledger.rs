@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use buzzer_api::lifecycle::{Done, Entry, Job, LogType, Phase};
-use buzzer_api::store::{Filter, Page, Store};
+use buzzer_api::store::{Filter, Listed, Page, Store};
 use buzzer_shared::id::{JobId, RunId, Tenant, WorkerId};
 use buzzer_shared::kind::DeliveryMode;
 use buzzer_shared::message::Started;
@@ -25,6 +25,8 @@ struct Book {
     keys: HashMap<String, JobId>,
     reports: u64,
     confirmed: usize,
+    /// Whether somebody reads the feed from its beginning.
+    is_read_along: bool,
     broken: Vec<String>,
 }
 
@@ -51,6 +53,8 @@ struct Tale {
     /// Whether a worker called it a suspect.
     suspected: bool,
     reports: BTreeMap<u64, Report>,
+    /// The types of the events that were shown to who reads the feed.
+    fed: Vec<String>,
 }
 
 /// How far the wish to cancel has come.
@@ -91,6 +95,13 @@ struct Report {
     confirmed: bool,
     /// It must never count.
     void: bool,
+}
+
+/// An event, as far as it is counted.
+#[derive(Debug, serde::Deserialize)]
+struct Seen {
+    job_id: JobId,
+    seq: usize,
 }
 
 /// What was known of a job when it was asked for.
@@ -204,6 +215,33 @@ impl Ledger {
     /// Answered 409.
     pub fn too_late(&self, job: JobId, state: &str) {
         self.tell(job, |tale| tale.too_late = Some(state.into()));
+    }
+
+    /// Somebody reads the feed from its beginning, and is to be shown all of it.
+    pub fn reads_along(&self) {
+        self.book().is_read_along = true;
+    }
+
+    /// Who reads the feed was shown this event: the next one of its job.
+    pub fn fed(&self, shown: &Value) {
+        let (Ok(seen), r#type) = (serde_json::from_value::<Seen>(shown.clone()), &shown["type"]) else {
+            return self.broken(format!("P3: no event: {shown}"));
+        };
+        let mut book = self.book();
+        let fed = &mut book.tales.entry(seen.job_id).or_default().fed;
+        fed.push(r#type.as_str().unwrap_or_default().to_owned());
+        let expected = fed.len();
+        drop(book);
+        if seen.seq != expected {
+            self.broken(format!("P3: who reads the feed was shown {seen:?} where {expected} was due"));
+        }
+    }
+
+    /// Whether who reads the feed was shown all that these jobs have.
+    pub fn is_fed(&self, jobs: &[Listed]) -> bool {
+        let book = self.book();
+        let fed = |job: &Job| book.tales.get(&job.id).map_or(0, |tale| tale.fed.len());
+        jobs.iter().all(|listed| fed(&listed.job) == listed.job.seq as usize)
     }
 
     /// A promise was broken.
@@ -323,7 +361,8 @@ impl Ledger {
                 let book = self.book();
                 let (job, none) = (&found.job, Tale::default());
                 let tale = book.tales.get(&id).unwrap_or(&none);
-                Findings { job, output: found.output.as_deref(), log: &log, tale }.all()
+                let is_read_along = book.is_read_along;
+                Findings { job, output: found.output.as_deref(), log: &log, tale, is_read_along }.all()
             };
             broken.into_iter().for_each(|how| self.broken(how));
             if let (Some(key), None) = (found.job.tags.get("key"), found.job.retry_of)
@@ -350,12 +389,14 @@ struct Findings<'a> {
     output: Option<&'a [u8]>,
     log: &'a [Entry],
     tale: &'a Tale,
+    is_read_along: bool,
 }
 
 impl Findings<'_> {
     fn all(&self) -> Vec<String> {
         let checks = [
             self.the_log_is_whole(),
+            self.the_feed_has_shown_it(),
             self.the_end_follows_from_what_happened(),
             self.the_end_is_the_one_that_was_shown(),
             self.attempts_are_failures(),
@@ -399,6 +440,12 @@ impl Findings<'_> {
         let first = log.first().is_some_and(|entry| entry.r#type == LogType::Accepted);
         let last = log.last().is_some_and(terminal);
         holds(first && last && ends == [end], || format!("P3: the log of {} does not tell one life", job.id))
+    }
+
+    fn the_feed_has_shown_it(&self) -> Result<(), String> {
+        let log: Vec<_> = self.log.iter().map(|entry| entry.r#type.to_string()).collect();
+        let whole = !self.is_read_along || self.tale.fed == log;
+        holds(whole, || format!("P3: who reads the feed was shown {:?} of {}", self.tale.fed, self.job.id))
     }
 
     fn the_end_follows_from_what_happened(&self) -> Result<(), String> {

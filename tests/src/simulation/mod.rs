@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_api::store::sqlite::SqliteStore;
-use buzzer_api::store::{Filter, Page, Store};
+use buzzer_api::store::{Filter, Listed, Page, Store};
 use buzzer_shared::broker::Broker;
 use buzzer_shared::id::{Tenant, WorkerId};
 use buzzer_shared::message::{Outcome, Retry, RunResult};
@@ -39,7 +39,7 @@ use api::{Api, Surroundings};
 use clock::RuntimeClock;
 use life::{Death, Life};
 use mortal::here_and_now;
-use watchers::{Follower, Waiter, check_feed};
+use watchers::{FeedReader, Follower, JobReader, Waiter, check_feed};
 
 /// When every simulation begins: 2026-01-01T00:00:00Z.
 const ORIGIN: Time = Time::from_millis(1_767_225_600_000);
@@ -190,6 +190,10 @@ impl World {
             let (api, ledger, dice) = (self.address.subscribe(), self.ledger.clone(), self.dice.fork());
             self.watchers.spawn(Waiter { api, ledger, clock, dice }.wait());
         }
+        let (api, ledger, dice) = (self.address.subscribe(), self.ledger.clone(), self.dice.fork());
+        self.watchers.spawn(FeedReader { api, ledger, dice }.read());
+        let (api, ledger, dice) = (self.address.subscribe(), self.ledger.clone(), self.dice.fork());
+        self.watchers.spawn(JobReader { api, store: Arc::clone(&self.store), ledger, dice }.read());
         let (store, ledger, dice) = (Arc::clone(&self.store), self.ledger.clone(), self.dice.fork());
         self.watchers.spawn(Follower { store, ledger, dice, whole: self.whole }.follow());
     }
@@ -332,6 +336,7 @@ impl World {
         self.speak_too_late().await;
         self.until("nothing to be counted as out", async |world| world.api.as_ref().is_some_and(|api| api.out() == 0))
             .await;
+        self.until("P3: who reads along to be shown all", async |world| world.ledger.is_fed(&world.jobs())).await;
     }
 
     /// Every job has ended. Whatever is said of it now changes nothing.
@@ -395,11 +400,14 @@ impl World {
         }
     }
 
-    fn digest(&self) -> u64 {
+    fn jobs(&self) -> Vec<Listed> {
         let page = Page { after: None, limit: usize::MAX >> 1 };
-        let jobs = here_and_now(self.store.jobs(&Tenant::default(), &Filter::default(), page)).expect("a list");
+        here_and_now(self.store.jobs(&Tenant::default(), &Filter::default(), page)).expect("a list")
+    }
+
+    fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        for listed in jobs {
+        for listed in self.jobs() {
             format!("{:?}", listed.job).hash(&mut hasher);
         }
         hasher.finish()

@@ -1,19 +1,25 @@
-//! Those who only look: who waits for a job must be told of its end at once, who follows a feed must miss nothing.
+//! Those who only look: who waits for a job must be told of its end at once, who follows a feed or a job must miss
+//! nothing, also through the API's own streams, cut off at any time.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_api::store::Store;
-use buzzer_shared::id::Tenant;
+use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::time::{Clock, Time};
+use reqwest::StatusCode;
 use tokio::sync::watch;
 
 use super::mortal::here_and_now;
 use crate::client::Client;
+use crate::events::{EventStream, Shown};
 use crate::model::ledger::Ledger;
 
-/// So late may somebody who waits be told that a job has ended: far more than all steps on the way take.
-const PROMPT: Duration = Duration::from_secs(1);
+/// So late may somebody who waits be told that a job has ended: far more than all steps on the way take, also where the
+/// store loses its answer more than once.
+const PROMPT: Duration = Duration::from_secs(3);
+/// How soon one comes back whose stream has ended.
+const AGAIN: Duration = Duration::from_millis(50);
 /// So many entries of a feed are read at a time.
 const PAGE: usize = 16;
 
@@ -76,6 +82,102 @@ impl Follower {
             }
         }
     }
+}
+
+/// Reads the feed through the API's own stream, as a browser does: it comes back with the last id that it saw.
+pub(super) struct FeedReader {
+    pub(super) api: watch::Receiver<Option<Client>>,
+    pub(super) ledger: Ledger,
+    pub(super) dice: fastrand::Rng,
+}
+
+impl FeedReader {
+    pub(super) async fn read(mut self) {
+        self.ledger.reads_along();
+        let mut last = "f0".to_owned();
+        loop {
+            let client = there(&mut self.api).await;
+            match client.stream("/v1/events", &last).await {
+                Ok(Ok(mut stream)) => {
+                    for _ in 0..self.dice.usize(1..80) {
+                        let Some(shown) = next(&mut stream, &mut self.dice).await else { break };
+                        self.ledger.fed(&shown.event);
+                    }
+                    last = stream.last_id.unwrap_or(last);
+                }
+                Ok(Err(StatusCode::SERVICE_UNAVAILABLE)) | Err(_) => {}
+                Ok(Err(status)) => self.ledger.broken(format!("P3: a feed after {last} was answered {status}")),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
+/// Reads one job after the other in the same way, each to its end.
+pub(super) struct JobReader {
+    pub(super) api: watch::Receiver<Option<Client>>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) ledger: Ledger,
+    pub(super) dice: fastrand::Rng,
+}
+
+impl JobReader {
+    pub(super) async fn read(mut self) {
+        loop {
+            tokio::time::sleep(AGAIN).await;
+            if let Some(job) = self.ledger.any(&mut self.dice) {
+                self.follow(job).await;
+            }
+        }
+    }
+
+    async fn follow(&mut self, job: JobId) {
+        let mut seen: Vec<String> = Vec::new();
+        loop {
+            let client = there(&mut self.api).await;
+            match client.stream(&format!("/v1/jobs/{job}/events"), &seen.len().to_string()).await {
+                Ok(Ok(mut stream)) => {
+                    for _ in 0..self.dice.usize(1..12) {
+                        let Some(shown) = next(&mut stream, &mut self.dice).await else { break };
+                        seen.push(shown.r#type);
+                        if shown.id != seen.len().to_string() {
+                            self.ledger.broken(format!("P3: who follows {job} was shown {} as {seen:?}", shown.id));
+                        }
+                    }
+                }
+                Ok(Err(StatusCode::NO_CONTENT)) => return self.compare(job, &seen),
+                Ok(Err(StatusCode::NOT_FOUND)) => return self.ledger.missing(job),
+                Ok(Err(StatusCode::SERVICE_UNAVAILABLE)) | Err(_) => {}
+                Ok(Err(status)) => {
+                    return self
+                        .ledger
+                        .broken(format!("P3: the events of {job} were answered {status} after {seen:?}"));
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    /// What was shown is the whole log, unless the job was deleted since.
+    fn compare(&self, job: JobId, seen: &[String]) {
+        let entries = here_and_now(self.store.events(&Tenant::default(), job, 0, usize::MAX >> 1)).expect("a log");
+        let log: Vec<_> = entries.iter().map(|entry| entry.r#type.to_string()).collect();
+        if !log.is_empty() && log != seen {
+            self.ledger.broken(format!("P3: who followed {job} to its end was shown {seen:?}, and its log is {log:?}"));
+        }
+    }
+}
+
+/// The API, once there is one.
+async fn there(api: &mut watch::Receiver<Option<Client>>) -> Client {
+    let there = api.wait_for(Option::is_some).await.expect("the API comes back");
+    there.clone().expect("it was waited for")
+}
+
+/// The next event. `None`: the stream has ended, was cut, or was quiet for as long as this client likes.
+async fn next(stream: &mut EventStream, dice: &mut fastrand::Rng) -> Option<Shown> {
+    let patience = Duration::from_millis(dice.u64(100..20_000));
+    tokio::time::timeout(patience, stream.next()).await.ok()?.ok()?
 }
 
 /// Whether all of the feed stands there in the end, in one order and without a gap.
