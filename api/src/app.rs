@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::middleware::from_fn;
 use buzzer_shared::broker::{Broker, DeclareError};
 use buzzer_shared::id::RunId;
 use buzzer_shared::shutdown::Shutdown;
@@ -16,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::auth::Gate;
+use crate::auth::{self, Gate};
 use crate::bell::Bell;
 use crate::bounds::Bounds;
 use crate::cancel::{CancelBroadcast, Cancels};
@@ -40,11 +41,11 @@ use crate::signals::Signals;
 use crate::state::{AppState, Handles};
 use crate::store::postgres::{self, PostgresStore};
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{Keyring, Outgoing, Store, StoreError};
+use crate::store::{Keyring, Outgoing, Store, StoreError, Tickets};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, webhooks};
+use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, tickets, webhooks};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -227,7 +228,7 @@ impl Engine {
             clock: Arc::clone(&clock),
         };
         let handles = Handles {
-            gate: gate(config.auth, &store).await?,
+            gate: gate(config.auth, &store, Arc::clone(&clock)).await?,
             store: Arc::clone(&store),
             journal,
             catalog: Catalog::default(),
@@ -288,14 +289,15 @@ pub async fn keyring_or_new(address: &StoreAddress) -> Result<Arc<dyn Keyring>, 
     })
 }
 
-async fn gate(auth: AuthMode, store: &Arc<dyn Store>) -> Result<Gate, StoreError> {
+async fn gate(auth: AuthMode, store: &Arc<dyn Store>, clock: Arc<dyn Clock>) -> Result<Gate, StoreError> {
+    let tickets: Arc<dyn Tickets> = Arc::<dyn Store>::clone(store);
     if auth == AuthMode::Off {
-        return Ok(Gate::Open);
+        return Ok(Gate::open(tickets, clock));
     }
     if !store.api_keys().await?.iter().any(|key| key.revoked_at.is_none()) {
         tracing::warn!("nobody is let in yet: there is no API key; `buzzer keys create` makes one");
     }
-    Ok(Gate::of(Arc::<dyn Store>::clone(store)))
+    Ok(Gate::of(Arc::<dyn Store>::clone(store), tickets, clock))
 }
 
 /// Makes the exchanges and queues. A broker that refuses is an error; one that is away is not waited for: what it is to
@@ -411,13 +413,13 @@ impl Loops {
 
 /// Every endpoint.
 pub fn router(state: AppState) -> Router {
-    let own = jobs::router().merge(events::router()).merge(webhooks::router());
+    let own = jobs::router().merge(events::router()).merge(tickets::router()).merge(webhooks::router());
     let api = own.merge(kinds::router()).merge(parked::router()).merge(ops::router());
-    openapi::finish(api)
+    let router = openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))
-        .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()))
-        .layer(CatchPanicLayer::custom(panicked))
-        .with_state(state)
+        .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()));
+    let router = if state.gate.is_open() { router.layer(from_fn(auth::names_this_machine)) } else { router };
+    router.layer(CatchPanicLayer::custom(panicked)).with_state(state)
 }
 
 /// A panic in an endpoint ends that request alone.

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::auth::{Caller, Pass};
+use crate::auth::Viewer;
 use crate::extract::{Query, last_event_id, tag};
 use crate::negotiate::{self, EVENT_STREAM};
 use crate::problem::ApiError;
@@ -54,17 +54,17 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 async fn events(
-    caller: Caller,
-    pass: Pass,
+    viewer: Viewer,
     State(state): State<AppState>,
     Query(query): Query<FeedQuery>,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
+    let caller = viewer.of_all()?;
     negotiate::best(&request, &[EVENT_STREAM])?;
     let after = last_event_id(&request)?.or(query.after.as_deref()).map(streams::read_cursor).transpose()?;
     let tag = query.tag.as_deref().map(tag).transpose()?;
     let choice = Choice { kind: query.kind, tag, state: query.state };
-    let place = state.bounds.stream()?;
+    let (pass, place) = (state.gate.pass(&caller), state.bounds.stream()?);
     Ok(streams::answer(
         pass,
         state.shutdown.clone(),

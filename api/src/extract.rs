@@ -15,6 +15,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use crate::auth::TICKET;
 use crate::problem::{ApiError, Violation};
 use crate::state::AppState;
 
@@ -40,7 +41,8 @@ impl<T: schemars::JsonSchema> OperationInput for Path<T> {
     }
 }
 
-/// The query, as a struct that refuses unknown fields. A parameter without a value, as forms send them, is none.
+/// The query, as a struct that refuses unknown fields. A parameter without a value, as forms send them, is none. A ticket is
+/// looked at where it is asked who calls, and is no parameter of any endpoint.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -48,8 +50,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
-        let has_value = |pair: &&str| pair.split_once('=').is_none_or(|(_, value)| !value.is_empty());
-        let given = parts.uri.query().unwrap_or_default().split('&').filter(has_value);
+        let is_given =
+            |pair: &&str| pair.split_once('=').is_none_or(|(name, value)| !value.is_empty() && name != TICKET);
+        let given = parts.uri.query().unwrap_or_default().split('&').filter(is_given);
         let given = format!("/?{}", given.collect::<Vec<_>>().join("&"));
         let uri = given.parse().map_err(|error: http::uri::InvalidUri| ApiError::BadQuery(error.to_string()))?;
         let query = axum::extract::Query::<T>::try_from_uri(&uri);

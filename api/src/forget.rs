@@ -1,4 +1,4 @@
-//! Deletes what need not be kept any longer: in a loop of its own, since it may have much to do.
+//! Deletes what need not be kept any longer, jobs, deliveries and tickets: in a loop of its own, since it may have much to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::streak::Streak;
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(1);
-/// So many jobs are deleted in one transaction at most: the submissions that share it wait for no more than these.
+/// So many rows of a sort are deleted in one transaction at most: the submissions that share it wait for no more than these.
 const STEP: usize = 50;
 /// A worker that was silent for so long is not listed any more.
 const WORKERS: Duration = Duration::from_secs(60 * 60);
@@ -43,6 +43,7 @@ impl Forgetter {
         self.store.dismiss(None, self.clock.now() - WORKERS).await?;
         while self.step().await? == STEP && !shutdown.is_requested() {}
         while self.forget_deliveries().await? == STEP && !shutdown.is_requested() {}
+        while self.store.forget_tickets(self.clock.now(), STEP).await? == STEP && !shutdown.is_requested() {}
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! Every error that a client can see, its HTTP status, and the page that explains it. Nobody else decides a status.
 
+use std::time::Duration;
+
 use aide::OperationOutput;
 use aide::generate::GenContext;
 use aide::openapi::{self, MediaType, Operation, SchemaObject};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use buzzer_shared::id::JobId;
 use buzzer_shared::job::State;
 use buzzer_shared::kind::Kind;
 use buzzer_shared::problem::Problem;
@@ -97,6 +100,22 @@ pub enum ApiError {
     NoKey,
     #[error("This API key is not known here, or was revoked.")]
     UnknownKey,
+    #[error(
+        "This ticket is not known here, or has expired, or the key that it was made with was revoked. `POST /v1/tickets` makes \
+         another."
+    )]
+    UnknownTicket,
+    #[error(
+        "A ticket opens `GET /v1/jobs/{{id}}`, its `/events`, and `/v1/events`, and nothing else. Leave it out, and send an API \
+         key where one is needed: `Authorization: Bearer KEY`."
+    )]
+    TicketNotTaken,
+    #[error("This ticket opens job {0}, and nothing else.")]
+    TicketForOneJob(JobId),
+    #[error("{limit} tickets that were made with this key are still good, the most that may be.")]
+    TooManyTickets { limit: usize, again_in: Duration },
+    #[error("{0:?} is not a name of this machine for itself, like 127.0.0.1 or localhost.")]
+    HostNotAllowed(String),
     #[error("This API key does not have the scope `{0}`, which is needed here.")]
     MissingScope(Scope),
     #[error("There is nothing at {0}.")]
@@ -221,7 +240,13 @@ problem_types! {
     NO_WAY_BACK "no-way-back" Some(StatusCode::CONFLICT), "The message cannot be replayed",
         "A parked message goes back to the queue that it came from. This one has none, or it is gone, or the message cannot be sent as it was, or it was sent by somebody whom `BUZZER_WORKER_USER` does not name; the detail tells. It stays parked: look at it, and drop it when it is of no use.";
     UNAUTHORIZED "unauthorized" Some(StatusCode::UNAUTHORIZED), "An API key is needed",
-        "Everything under `/v1` needs an API key, sent as `Authorization: Bearer KEY`. This request had none, or one that is not known here or was revoked. Whoever runs Buzzer makes one with `buzzer keys create`; the command `buzzer` takes it from `BUZZER_KEY`. Nothing was stored.";
+        "Everything under `/v1` needs an API key, sent as `Authorization: Bearer KEY`. This request had none, or one that is not known here or was revoked. Whoever runs Buzzer makes one with `buzzer keys create`; the command `buzzer` takes it from `BUZZER_KEY`. What browsers look at may be opened by a ticket instead, `?ticket=`, which `POST /v1/tickets` makes: one that has expired lets nobody in, and none is taken elsewhere. Nothing was stored.";
+    TICKET_FOR_ONE_JOB "ticket-for-one-job" Some(StatusCode::FORBIDDEN), "The ticket opens another job alone",
+        "A ticket that was made with `job_id` opens that job and nothing else: no other job, and not the events of all. Ask for one for this job, or for one without `job_id`: `POST /v1/tickets`.";
+    TOO_MANY_TICKETS "too-many-tickets" Some(StatusCode::TOO_MANY_REQUESTS), "Too many tickets",
+        "So many tickets that were made with this API key are still good that it gets no more. Try again after `Retry-After` seconds, when the first of them expires. A ticket may be used any number of times until then, so one for each visitor is enough; ask for a shorter `lifetime`.";
+    HOST_NOT_ALLOWED "host-not-allowed" Some(StatusCode::FORBIDDEN), "Not asked for under this name",
+        "This API runs with `BUZZER_AUTH=off`: it lets everybody in, but only from its own machine, and only where `Host` says so (`127.0.0.1`, `[::1]`, `localhost`, or a name that ends in `.localhost`). Otherwise a page of the web could let its own name lead here, and ask in the name of whoever visits it. To be reached by other names, run with `BUZZER_AUTH=keys`; `buzzer keys create` makes a key. Nothing was stored.";
     FORBIDDEN "forbidden" Some(StatusCode::FORBIDDEN), "The API key does not allow this",
         "Workers, numbers and parked messages belong to all tenants, and only keys with the scope `operator` may see them: `buzzer keys create --scope operator` makes one. `scope` names what the key lacks. Nothing was changed.";
     NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
@@ -293,7 +318,10 @@ impl ApiError {
             Self::BrokerAway(_) => BROKER_AWAY,
             Self::NotParked(_) => NOT_PARKED,
             Self::NoWayBack(_) => NO_WAY_BACK,
-            Self::NoKey | Self::UnknownKey => UNAUTHORIZED,
+            Self::NoKey | Self::UnknownKey | Self::UnknownTicket | Self::TicketNotTaken => UNAUTHORIZED,
+            Self::TicketForOneJob(_) => TICKET_FOR_ONE_JOB,
+            Self::TooManyTickets { .. } => TOO_MANY_TICKETS,
+            Self::HostNotAllowed(_) => HOST_NOT_ALLOWED,
             Self::MissingScope(_) => FORBIDDEN,
             Self::NoSuchPath(_) => NO_SUCH_PATH,
             Self::WrongMethod(_) => WRONG_METHOD,
@@ -314,18 +342,30 @@ impl ApiError {
                 vec![("state", json!(state))]
             }
             Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
-            Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) => vec![("limit", json!(limit))],
+            Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) | Self::TooManyTickets { limit, .. } => {
+                vec![("limit", json!(limit))]
+            }
             Self::NotAcceptable(offered) => vec![("offered", json!(offered))],
             Self::MissingScope(scope) => vec![("scope", json!(scope.as_str()))],
             _ => Vec::new(),
         }
     }
 
+    /// After how many seconds to try again, where that helps.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::TooManyTickets { again_in, .. } => {
+                Some(again_in.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+            }
+            _ => (self.problem_type().status == Some(StatusCode::SERVICE_UNAVAILABLE)).then_some(2),
+        }
+    }
+
     /// What a client that is not let in must send, as RFC 6750 has it.
     fn challenge(&self) -> Option<&'static str> {
         match self {
-            Self::NoKey => Some("Bearer"),
-            Self::UnknownKey => Some("Bearer error=\"invalid_token\""),
+            Self::NoKey | Self::TicketNotTaken => Some("Bearer"),
+            Self::UnknownKey | Self::UnknownTicket => Some("Bearer error=\"invalid_token\""),
             _ => None,
         }
     }
@@ -384,8 +424,8 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(Problem::from(&self))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(challenge) = self.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
@@ -442,6 +482,14 @@ mod tests {
             let slug = r#type.strip_prefix("/problems/").unwrap();
             assert!(ALL.iter().any(|problem| problem.slug == slug && problem.status.is_none()), "{slug}");
         }
+    }
+
+    #[test]
+    fn where_trying_again_helps_it_is_said_when() {
+        let again_in =
+            |millis| ApiError::TooManyTickets { limit: 1, again_in: Duration::from_millis(millis) }.retry_after();
+        assert_eq!([again_in(1), again_in(1000), again_in(59_001)], [Some(1), Some(1), Some(60)]);
+        assert_eq!([ApiError::StoreFull(1).retry_after(), ApiError::NoKey.retry_after()], [Some(2), None]);
     }
 
     #[test]

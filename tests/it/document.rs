@@ -68,13 +68,21 @@ async fn who_is_let_in_is_in_the_document() {
     let document = document(&buzzer().await).await;
     let scheme = &document["components"]["securitySchemes"]["key"];
     assert_eq!((&scheme["type"], &scheme["scheme"]), (&json!("http"), &json!("bearer")));
+    let scheme = &document["components"]["securitySchemes"]["ticket"];
+    assert_eq!([&scheme["type"], &scheme["in"], &scheme["name"]], ["apiKey", "query", "ticket"]);
     for (path, method, operation) in operations(&document) {
         let at = format!("{method} {path}");
         let for_operators = ["/v1/parked", "/v1/workers", "/v1/stats"].iter().any(|begin| path.starts_with(begin));
         let scopes = if for_operators { json!(["operator"]) } else { json!([]) };
         let guarded = path.starts_with("/v1/");
-        assert_eq!(operation["security"], if guarded { json!([{ "key": scopes }]) } else { Value::Null }, "{at}");
-        for (status, there) in [("401", guarded), ("403", for_operators)] {
+        let to_look_at = ["/v1/events", "/v1/jobs/{job}", "/v1/jobs/{job}/events"].contains(&path) && method == "get";
+        let ways = match (guarded, to_look_at) {
+            (false, _) => Value::Null,
+            (true, false) => json!([{ "key": scopes }]),
+            (true, true) => json!([{ "key": [] }, { "ticket": [] }]),
+        };
+        assert_eq!(operation["security"], ways, "{at}");
+        for (status, there) in [("401", guarded), ("403", for_operators || to_look_at)] {
             let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
             assert_eq!(problem == "#/components/schemas/Problem", there, "{at}: {status}");
         }

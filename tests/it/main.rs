@@ -27,6 +27,7 @@ mod receivers;
 mod replicas;
 mod simulation;
 mod start;
+mod tickets;
 mod users;
 mod walls;
 mod webhooks;

@@ -51,10 +51,10 @@ fn normal(text: &str) -> String {
     ids().replace_all(&date.replace_all(&text, "DATE"), "ID").into_owned()
 }
 
-/// Ids of jobs, of webhooks and what is told, API keys and their ids, secrets.
+/// Ids of jobs, of webhooks and what is told, API keys and their ids, tickets, secrets.
 fn ids() -> Regex {
     let job = "[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}";
-    Regex::new(&format!(r"{job}|bz_[0-9A-Za-z_-]{{43}}|whsec_[0-9A-Za-z+/]{{43}}=|\b[0-9a-f]{{12}}\b")).unwrap()
+    Regex::new(&format!(r"{job}|b[zt]_[0-9A-Za-z_-]{{43}}|whsec_[0-9A-Za-z+/]{{43}}=|\b[0-9a-f]{{12}}\b")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,24 +1,64 @@
-use std::convert::Infallible;
-
 use aide::OperationInput;
 use aide::generate::GenContext;
 use aide::openapi::{Operation, Response, StatusCode};
 use axum::extract::{FromRef, FromRequestParts};
-use buzzer_shared::id::Tenant;
+use buzzer_shared::id::{JobId, Tenant};
 use http::request::Parts;
 
-use super::{Gate, Pass};
+use super::Gate;
 use crate::problem::ApiError;
-use crate::store::Scope;
+use crate::store::{KeyHash, Scope};
 
-/// What the document calls the way in.
-pub(crate) const SCHEME: &str = "key";
+/// What the document calls the ways in.
+pub(crate) const KEY_SCHEME: &str = "key";
+pub(crate) const TICKET_SCHEME: &str = "ticket";
 
-/// Who asks. Every endpoint under `/v1` takes one, and does what it does for that tenant alone.
+/// Who asks, with a key. Every endpoint under `/v1` takes one, or a [`Viewer`], and does what it does for that tenant alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     pub tenant: Tenant,
     pub(super) operator: bool,
+    /// By which it was let in; none where nobody needs one.
+    pub(super) key: Option<KeyHash>,
+}
+
+impl Caller {
+    /// The key by which it was let in; none where nobody needs one.
+    pub(crate) fn key(&self) -> Option<KeyHash> {
+        self.key
+    }
+}
+
+/// Who looks, with a key or with a ticket. What it may see, it must be asked for: a ticket may open one job alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Viewer {
+    pub(super) caller: Caller,
+    /// The only job that it may see.
+    pub(super) only: Option<JobId>,
+}
+
+impl Viewer {
+    /// As whom it looks at this job.
+    ///
+    /// # Errors
+    /// When its ticket opens another one.
+    pub fn of_job(self, id: JobId) -> Result<Caller, ApiError> {
+        match self.only {
+            Some(only) if only != id => Err(ApiError::TicketForOneJob(only)),
+            _ => Ok(self.caller),
+        }
+    }
+
+    /// As whom it looks at all jobs.
+    ///
+    /// # Errors
+    /// When its ticket opens one alone.
+    pub fn of_all(self) -> Result<Caller, ApiError> {
+        match self.only {
+            Some(only) => Err(ApiError::TicketForOneJob(only)),
+            None => Ok(self.caller),
+        }
+    }
 }
 
 /// Somebody who may see what belongs to all tenants.
@@ -32,7 +72,18 @@ where
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        Gate::from_ref(state).caller(&parts.headers).await
+        Gate::from_ref(state).caller(parts).await
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Viewer
+where
+    Gate: FromRef<S>,
+{
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        Gate::from_ref(state).viewer(parts).await
     }
 }
 
@@ -48,23 +99,9 @@ where
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Pass
-where
-    Gate: FromRef<S>,
-{
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Infallible> {
-        Ok(Self::of(Gate::from_ref(state), &parts.headers))
-    }
-}
-
-/// The caller says already what is needed.
-impl OperationInput for Pass {}
-
 impl OperationInput for Caller {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
-        operation.security.push([(SCHEME.into(), Vec::new())].into_iter().collect());
+        needs(operation, KEY_SCHEME, Vec::new());
     }
 
     fn inferred_early_responses(
@@ -75,9 +112,24 @@ impl OperationInput for Caller {
     }
 }
 
+impl OperationInput for Viewer {
+    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+        needs(operation, KEY_SCHEME, Vec::new());
+        needs(operation, TICKET_SCHEME, Vec::new());
+    }
+
+    fn inferred_early_responses(
+        ctx: &mut GenContext,
+        operation: &mut Operation,
+    ) -> Vec<(Option<StatusCode>, Response)> {
+        let refusals = [ApiError::NoKey, ApiError::TicketForOneJob(JobId::from(uuid::Uuid::nil()))];
+        refusals.iter().filter_map(|refusal| refusal.in_document(ctx, operation)).collect()
+    }
+}
+
 impl OperationInput for Operator {
     fn operation_input(_: &mut GenContext, operation: &mut Operation) {
-        operation.security.push([(SCHEME.into(), vec![Scope::Operator.to_string()])].into_iter().collect());
+        needs(operation, KEY_SCHEME, vec![Scope::Operator.to_string()]);
     }
 
     fn inferred_early_responses(
@@ -87,4 +139,9 @@ impl OperationInput for Operator {
         let refusals = [ApiError::NoKey, ApiError::MissingScope(Scope::Operator)];
         refusals.iter().filter_map(|refusal| refusal.in_document(ctx, operation)).collect()
     }
+}
+
+/// Says that an operation may be called so, beside the ways that it has already.
+fn needs(operation: &mut Operation, scheme: &str, scopes: Vec<String>) {
+    operation.security.push([(scheme.into(), scopes)].into_iter().collect());
 }

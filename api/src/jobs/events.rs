@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{JobPath, get};
-use crate::auth::{Caller, Pass};
+use crate::auth::Viewer;
 use crate::extract::{Path, Query, last_event_id};
 use crate::lifecycle::Job;
 use crate::negotiate::{self, EVENT_STREAM, JSON};
@@ -58,14 +58,14 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 pub(super) async fn events(
-    caller: Caller,
-    pass: Pass,
+    viewer: Viewer,
     State(state): State<AppState>,
     Path(path): Path<JobPath>,
     Query(query): Query<EventsQuery>,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = path.id()?;
+    let caller = viewer.of_job(id)?;
     let form = negotiate::best(&request, &[EVENT_STREAM, JSON])?;
     let after = match last_event_id(&request)? {
         Some(last) => last.parse().map_err(|_| ApiError::BadCursor)?,
@@ -82,6 +82,7 @@ pub(super) async fn events(
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let place = state.bounds.stream()?;
+    let pass = state.gate.pass(&caller);
     Ok(streams::answer(pass, state.shutdown.clone(), JobEvents::new(&state, caller.tenant, id, after, place)))
 }
 

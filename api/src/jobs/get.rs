@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{JobPath, PLACE_MAX, WAIT_MAX};
-use crate::auth::Caller;
+use crate::auth::Viewer;
 use crate::extract::{Path, Query};
 use crate::lifecycle::{Job, Phase};
 use crate::problem::ApiError;
@@ -55,13 +55,14 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 pub(super) async fn get(
-    caller: Caller,
+    viewer: Viewer,
     State(state): State<AppState>,
     Path(path): Path<JobPath>,
     Query(query): Query<GetQuery>,
     request: HeaderMap,
 ) -> Result<Response, ApiError> {
     let id = path.id()?;
+    let caller = viewer.of_job(id)?;
     let wait_for = Duration::from_secs(query.wait.unwrap_or(0)).min(WAIT_MAX);
     let until = query.after.map_or(Until::Done, Until::After);
     let (job, content) = wait(&state, &caller.tenant, id, until, wait_for).await?;

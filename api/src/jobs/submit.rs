@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use super::get::{self, Until};
 use super::order::SubmitJob;
 use super::{JobPath, accept, answer, headers};
-use crate::auth::{Caller, Pass};
+use crate::auth::Caller;
 use crate::catalog::Entry;
 use crate::extract::{JsonBody, Path};
 use crate::lifecycle::Job;
@@ -47,7 +47,6 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 
 pub(super) async fn submit(
     caller: Caller,
-    pass: Pass,
     State(state): State<AppState>,
     Path(path): Path<JobPath>,
     request: HeaderMap,
@@ -64,6 +63,7 @@ pub(super) async fn submit(
     };
     let key = headers::key(&request, &entry.spec().name, &body.0)?;
     let waited = headers::wait(&request).unwrap_or_default();
+    let pass = state.gate.pass(&caller);
     let tenant = caller.tenant;
     let (job, at_hand) = match read(&state, &tenant, &entry, &body) {
         Ok((draft, input)) => {

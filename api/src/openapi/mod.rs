@@ -5,7 +5,9 @@ mod kind;
 use std::sync::Arc;
 
 use aide::axum::ApiRouter;
-use aide::openapi::{Info, OpenApi, Parameter, ParameterData, ParameterSchemaOrContent, ReferenceOr, SecurityScheme};
+use aide::openapi::{
+    ApiKeyLocation, Info, OpenApi, Parameter, ParameterData, ParameterSchemaOrContent, ReferenceOr, SecurityScheme,
+};
 use aide::transform::TransformOpenApi;
 use axum::extract::State;
 use axum::routing::get;
@@ -48,7 +50,16 @@ fn with_the_rest(api: TransformOpenApi<'_>) -> TransformOpenApi<'_> {
         ),
         extensions: Default::default(),
     };
-    api.default_response::<ApiError>().security_scheme(auth::SCHEME, key)
+    let ticket = SecurityScheme::ApiKey {
+        location: ApiKeyLocation::Query,
+        name: auth::TICKET.into(),
+        description: Some(
+            "A ticket, made with `POST /v1/tickets`, for browsers: what they look at cannot be asked for with a header.".into(),
+        ),
+        extensions: Default::default(),
+    };
+    let api = api.default_response::<ApiError>();
+    api.security_scheme(auth::KEY_SCHEME, key).security_scheme(auth::TICKET_SCHEME, ticket)
 }
 
 fn parameters(document: &mut OpenApi) -> impl Iterator<Item = &mut ParameterData> {

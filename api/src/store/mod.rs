@@ -12,6 +12,7 @@ pub mod postgres;
 pub mod sqlite;
 mod stored;
 pub mod survey;
+mod tickets;
 mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -31,10 +32,11 @@ use crate::retention::Retention;
 pub use keyring::{
     ApiKey, InvalidKeyId, InvalidKeyName, InvalidScope, KeyHash, KeyId, KeyName, Keyring, Scope, Scopes,
 };
+pub use tickets::{Issued, Ticket, TicketHash, Tickets};
 pub use webhooks::{Addressee, Choice, End, Ended, Letter, Rotation, Settlement, Webhooks};
 
 #[async_trait]
-pub trait Store: Keyring + Webhooks {
+pub trait Store: Keyring + Tickets + Webhooks {
     /// Keeps a new job: its row, its input, the first lines of its log, and its key, all or nothing.
     ///
     /// With a key that the tenant has used before, nothing is kept, and the answer is the earlier job or

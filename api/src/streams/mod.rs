@@ -166,10 +166,7 @@ fn sign_of_life() -> Event {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-
     use super::*;
-    use crate::auth::Gate;
 
     /// Has nothing to show, or nothing to read it from.
     struct Silent {
@@ -192,8 +189,7 @@ mod tests {
 
     fn live(source: Silent, quiet: Duration) -> Live<Silent> {
         let now = Instant::now();
-        let pass = Pass::of(Gate::Open, &HeaderMap::new());
-        Live { source, pass, shutdown: Shutdown::default(), good_until: now, quiet_until: now + quiet }
+        Live { source, pass: Pass::default(), shutdown: Shutdown::default(), good_until: now, quiet_until: now + quiet }
     }
 
     #[tokio::test]

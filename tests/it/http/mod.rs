@@ -13,6 +13,7 @@ mod problem;
 mod retry;
 mod run;
 mod submit;
+mod ticket;
 mod turn;
 mod wait;
 

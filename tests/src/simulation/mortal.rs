@@ -12,9 +12,9 @@ use buzzer_api::delivery::{Delivery, Edit, Rules, Secrets, Webhook};
 use buzzer_api::lifecycle::{Entry, Job};
 use buzzer_api::retention::Retention;
 use buzzer_api::store::{
-    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, Deleted, Ended, Fed, Filter, Happening, JobWithContent,
-    Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation, Settlement, Store,
-    StoreError, Submission, Submitted, Usage, Webhooks, Wish,
+    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, Deleted, Ended, Fed, Filter, Happening, Issued,
+    JobWithContent, Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation,
+    Settlement, Store, StoreError, Submission, Submitted, Ticket, TicketHash, Tickets, Usage, Webhooks, Wish,
 };
 use buzzer_shared::broker::{Broker, BrowseError, Browsed, DeclareError, Line, PublishError, Subscriber, Subscription};
 use buzzer_shared::id::{DeliveryId, JobId, Tenant, WebhookId, WorkerId};
@@ -81,6 +81,12 @@ mortal! { Keyring {
     async fn api_key(&self, hash: &KeyHash) -> Result<Option<ApiKey>, StoreError>;
     async fn api_keys(&self) -> Result<Vec<ApiKey>, StoreError>;
     async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError>;
+} }
+
+mortal! { Tickets {
+    async fn keep_ticket(&self, ticket: &Ticket, most: usize, now: Time) -> Result<Issued, StoreError>;
+    async fn ticket(&self, hash: &TicketHash) -> Result<Option<Ticket>, StoreError>;
+    async fn forget_tickets(&self, now: Time, limit: usize) -> Result<usize, StoreError>;
 } }
 
 mortal! { Webhooks {

@@ -10,6 +10,7 @@ mod keyring;
 mod life;
 mod list;
 mod queue;
+mod tickets;
 mod webhooks;
 
 use std::collections::HashSet;
@@ -33,6 +34,7 @@ pub use keyring::*;
 pub use life::*;
 pub use list::*;
 pub use queue::*;
+pub use tickets::*;
 pub use webhooks::*;
 
 /// Runs every case, each with a fresh store from `open`. Says which one runs, so that a failure has a name.
@@ -113,6 +115,11 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         an_api_key_is_found_by_its_hash_and_revoked_by_its_id
         the_same_api_key_is_not_kept_twice
         a_tenant_may_have_an_api_key_before_its_first_job
+
+        a_ticket_is_found_by_its_hash_until_it_is_forgotten
+        a_key_has_so_many_good_tickets_at_most
+        tickets_made_at_once_are_no_more_than_there_may_be
+        only_tickets_that_have_expired_are_forgotten_and_a_few_at_a_time
 
         a_worker_is_known_from_its_announcement_to_its_leaving
         a_kind_is_known_for_ever_as_last_announced

@@ -31,6 +31,7 @@ mod list;
 mod log;
 mod row;
 mod submit;
+mod tickets;
 mod webhooks;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -62,8 +63,8 @@ use writer::Writer;
 
 use super::{
     Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, DEADLINE, Deleted, Ended, Fed, Filter, Happening, Hint,
-    JobWithContent, Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation,
-    Settlement, Store, StoreError, Submission, Submitted, Usage, Webhooks, Wish,
+    Issued, JobWithContent, Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page,
+    Rotation, Settlement, Store, StoreError, Submission, Submitted, Ticket, TicketHash, Tickets, Usage, Webhooks, Wish,
 };
 use crate::delivery::{Delivery, Edit, Rules, Secrets, Webhook};
 use crate::lifecycle::{Entry, Job};
@@ -178,6 +179,21 @@ impl Keyring for PostgresStore {
 
     async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError> {
         in_time(async { keyring::revoke(&self.house.pools.work().await?, id, now).await }).await
+    }
+}
+
+#[async_trait]
+impl Tickets for PostgresStore {
+    async fn keep_ticket(&self, ticket: &Ticket, most: usize, now: Time) -> Result<Issued, StoreError> {
+        in_time(tickets::keep(&self.house, ticket, most, now)).await
+    }
+
+    async fn ticket(&self, hash: &TicketHash) -> Result<Option<Ticket>, StoreError> {
+        in_time(async { tickets::by_hash(&self.house.pools.read().await?, hash).await }).await
+    }
+
+    async fn forget_tickets(&self, now: Time, limit: usize) -> Result<usize, StoreError> {
+        in_time(async { tickets::forget(&self.house.pools.work().await?, now, limit).await }).await
     }
 }
 

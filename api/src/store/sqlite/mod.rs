@@ -20,6 +20,7 @@ mod list;
 mod log;
 mod row;
 mod submit;
+mod tickets;
 mod webhooks;
 
 #[cfg(test)]
@@ -43,9 +44,9 @@ pub use survey::survey;
 use writer::Writer;
 
 use super::{
-    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, Deleted, Ended, Fed, Filter, Happening, JobWithContent,
-    Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation, Settlement, Store,
-    StoreError, Submission, Submitted, Usage, Webhooks, Wish,
+    Addressee, ApiKey, Applied, Asked, Backlog, Change, Choice, Deleted, Ended, Fed, Filter, Happening, Issued,
+    JobWithContent, Key, KeyHash, KeyId, Keyring, KnownKind, KnownWorker, Letter, Listed, Outgoing, Page, Rotation,
+    Settlement, Store, StoreError, Submission, Submitted, Ticket, TicketHash, Tickets, Usage, Webhooks, Wish,
 };
 use crate::delivery::{Delivery, Edit, Rules, Secrets, Webhook};
 use crate::lifecycle::{Entry, Job};
@@ -135,6 +136,23 @@ impl Keyring for SqliteStore {
     async fn revoke_api_key(&self, id: &KeyId, now: Time) -> Result<Option<ApiKey>, StoreError> {
         let id = id.clone();
         self.writer.write(move |session| keyring::revoke(session, &id, now)).await
+    }
+}
+
+#[async_trait]
+impl Tickets for SqliteStore {
+    async fn keep_ticket(&self, ticket: &Ticket, most: usize, now: Time) -> Result<Issued, StoreError> {
+        let ticket = ticket.clone();
+        self.writer.write(move |session| tickets::keep(session, &ticket, most, now)).await
+    }
+
+    async fn ticket(&self, hash: &TicketHash) -> Result<Option<Ticket>, StoreError> {
+        let hash = *hash;
+        self.readers.read(move |session| tickets::by_hash(session, &hash)).await
+    }
+
+    async fn forget_tickets(&self, now: Time, limit: usize) -> Result<usize, StoreError> {
+        self.writer.write(move |session| tickets::forget(session, now, limit)).await
     }
 }
 
