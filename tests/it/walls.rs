@@ -99,7 +99,7 @@ const API: &[(&str, &[&str])] = &[
             "wake",
         ],
     ),
-    ("deliver", &["bell", "catalog", "delivery", "lanes", "letters", "store"]),
+    ("deliver", &["bell", "catalog", "delivery", "lanes", "letters", "lifecycle", "store"]),
     ("dispatch", &["journal", "letters", "lifecycle", "store", "streak"]),
     ("letters", &["delivery", "lifecycle", "problem", "store", "view"]),
     ("feeds", &["lifecycle", "problem", "store", "streak", "view", "wake"]),

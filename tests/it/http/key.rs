@@ -56,7 +56,7 @@ async fn a_client_that_hangs_up_does_not_hold_up_its_job() {
     for n in 0..100 {
         let mut client = TcpStream::connect(&address).await.unwrap();
         let request = format!(
-            "POST /v1/jobs/echo HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nidempotency-key: gone-{n}\r\n\
+            "POST /v1/jobs/echo HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nidempotency-key: gone-{n}\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );

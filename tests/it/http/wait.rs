@@ -54,7 +54,8 @@ async fn who_waits_is_answered_when_the_process_stops() {
     let job = buzzer.submit("echo", r#"{"input": 1}"#).await.json();
     let mut client = TcpStream::connect(address(&buzzer)).await.unwrap();
     let this = job["links"]["self"].as_str().unwrap();
-    let requests = format!("GET /livez HTTP/1.1\r\nhost: x\r\n\r\nGET {this}?wait=60 HTTP/1.1\r\nhost: x\r\n\r\n");
+    let requests =
+        format!("GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\nGET {this}?wait=60 HTTP/1.1\r\nhost: localhost\r\n\r\n");
     client.write_all(requests.as_bytes()).await.unwrap();
     // Once the first is answered, the second is being served.
     let mut answers = vec![0; 4096];
