@@ -1,6 +1,6 @@
 //! A reader of server-sent events, as a browser has one: it knows what it saw last.
 
-use std::error::Error;
+use std::{error, io};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -14,7 +14,7 @@ use sse_stream::SseByteStream;
 /// An open stream.
 #[expect(missing_debug_implementations, reason = "what it reads from cannot be shown")]
 pub struct EventStream {
-    blocks: SseByteStream<BoxStream<'static, Result<Bytes, Box<dyn Error + Send + Sync>>>>,
+    blocks: SseByteStream<BoxStream<'static, io::Result<Bytes>>>,
     /// The last `id` that came, with an event or without.
     pub last_id: Option<String>,
     pub headers: HeaderMap,
@@ -53,10 +53,10 @@ impl EventStream {
     /// When they are not those of a stream.
     pub fn read<E>(headers: HeaderMap, body: impl Stream<Item = Result<Bytes, E>> + Send + 'static) -> Self
     where
-        E: Into<Box<dyn Error + Send + Sync>>,
+        E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
         assert_eq!(headers["content-type"], "text/event-stream");
-        Self { blocks: SseByteStream::new(body.map_err(Into::into).boxed()), last_id: None, headers }
+        Self { blocks: SseByteStream::new(body.map_err(io::Error::other).boxed()), last_id: None, headers }
     }
 
     /// The next event; `None` at the end.
