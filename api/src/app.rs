@@ -243,6 +243,7 @@ impl Engine {
             shutdown: shutdown.clone(),
             max_body: config.max_body.0,
             retention: config.keep.clone(),
+            origins: config.origins.clone(),
             egress_allow: config.webhooks.egress_allow.clone(),
             claim_lease: config.leases.claim_lease.as_duration(),
         };

@@ -19,11 +19,13 @@ pub mod extract;
 mod header;
 mod negotiate;
 mod openapi;
+pub mod origins;
 mod pace;
 pub mod problem;
 mod serve;
 mod streams;
 pub mod view;
+mod websocket;
 mod webhook_url;
 
 mod descriptors;

@@ -99,6 +99,12 @@ pub enum ApiError {
     UnknownKey,
     #[error("This API key does not have the scope `{0}`, which is needed here.")]
     MissingScope(Scope),
+    #[error("This is a WebSocket: open it by `ws://` or `wss://`, with a client that speaks that.")]
+    UpgradeRequired,
+    #[error("A WebSocket of version 13 is spoken here, and no other: see `Sec-WebSocket-Version`.")]
+    WrongWebSocketVersion,
+    #[error("A page of {0:?} may not open a WebSocket here: it is not the page's own server, and `BUZZER_ORIGINS` does not name it.")]
+    OriginNotAllowed(String),
     #[error("There is nothing at {0}.")]
     NoSuchPath(String),
     #[error("This path does not take {0}.")]
@@ -224,6 +230,10 @@ problem_types! {
         "Everything under `/v1` needs an API key, sent as `Authorization: Bearer KEY`. This request had none, or one that is not known here or was revoked. Whoever runs Buzzer makes one with `buzzer keys create`; the command `buzzer` takes it from `BUZZER_KEY`. Nothing was stored.";
     FORBIDDEN "forbidden" Some(StatusCode::FORBIDDEN), "The API key does not allow this",
         "Workers, numbers and parked messages belong to all tenants, and only keys with the scope `operator` may see them: `buzzer keys create --scope operator` makes one. `scope` names what the key lacks. Nothing was changed.";
+    UPGRADE_REQUIRED "upgrade-required" Some(StatusCode::UPGRADE_REQUIRED), "This is a WebSocket",
+        "What is here is spoken over a WebSocket (RFC 6455, version 13), and the request did not ask for one. Use a WebSocket client; a proxy between must hand the headers `Upgrade` and `Connection` on. To be told of events over plain HTTP, use `GET /v1/jobs/{id}/events` or `GET /v1/events`.";
+    ORIGIN_NOT_ALLOWED "origin-not-allowed" Some(StatusCode::FORBIDDEN), "This page may not open a WebSocket here",
+        "A browser asked for the WebSocket, for a page that comes from another server. The operator can allow that page: `BUZZER_ORIGINS` names the origins that may, like `https://app.example.com`, with commas between them, or `*` for all. A proxy between must hand on the `Host` of the request.";
     NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
         "This path does not exist. `/openapi.json` lists all there are.";
     WRONG_METHOD "wrong-method" Some(StatusCode::METHOD_NOT_ALLOWED), "Method not allowed",
@@ -295,6 +305,8 @@ impl ApiError {
             Self::NoWayBack(_) => NO_WAY_BACK,
             Self::NoKey | Self::UnknownKey => UNAUTHORIZED,
             Self::MissingScope(_) => FORBIDDEN,
+            Self::UpgradeRequired | Self::WrongWebSocketVersion => UPGRADE_REQUIRED,
+            Self::OriginNotAllowed(_) => ORIGIN_NOT_ALLOWED,
             Self::NoSuchPath(_) => NO_SUCH_PATH,
             Self::WrongMethod(_) => WRONG_METHOD,
             Self::StoreUnavailable(_) => STORE_UNAVAILABLE,
@@ -386,6 +398,12 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        if status == StatusCode::UPGRADE_REQUIRED {
+            // What it takes, as RFC 9110 (section 7.8) and RFC 6455 (section 4.4) want to be told.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(challenge) = self.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

@@ -74,7 +74,8 @@ async fn who_is_let_in_is_in_the_document() {
         let scopes = if for_operators { json!(["operator"]) } else { json!([]) };
         let guarded = path.starts_with("/v1/");
         assert_eq!(operation["security"], if guarded { json!([{ "key": scopes }]) } else { Value::Null }, "{at}");
-        for (status, there) in [("401", guarded), ("403", for_operators)] {
+        let socket = path == "/v1/socket" || path == "/v1/jobs/{job}/events";
+        for (status, there) in [("401", guarded), ("403", for_operators || socket), ("426", socket)] {
             let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
             assert_eq!(problem == "#/components/schemas/Problem", there, "{at}: {status}");
         }

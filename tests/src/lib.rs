@@ -17,4 +17,5 @@ pub mod postgres;
 pub mod rabbitmq;
 pub mod simulation;
 pub mod sink;
+pub mod socket;
 pub mod wait;

@@ -19,7 +19,7 @@ use crate::lifecycle::Job;
 use crate::negotiate::{self, EVENT_STREAM, JSON};
 use crate::problem::{ApiError, KnownKinds};
 use crate::state::AppState;
-use crate::streams::{self, JobEvents};
+use crate::streams::{self, JobEvents, Live};
 use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
@@ -76,8 +76,8 @@ pub(super) async fn submit(
     };
     if let Some(place) = place {
         let location = answer::location(&job);
-        let mut response =
-            streams::answer(pass, state.shutdown.clone(), JobEvents::new(&state, tenant, job.id, 0, place));
+        let events = JobEvents::new(&state, tenant, job.id, 0, place);
+        let mut response = Live::new(events, pass, state.shutdown.clone()).answer();
         response.headers_mut().extend(location);
         return Ok(response);
     }
