@@ -44,7 +44,7 @@ use crate::store::{Keyring, Outgoing, Store, StoreError};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, webhooks};
+use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, socket, webhooks};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -412,7 +412,7 @@ impl Loops {
 
 /// Every endpoint.
 pub fn router(state: AppState) -> Router {
-    let own = jobs::router().merge(events::router()).merge(webhooks::router());
+    let own = jobs::router().merge(events::router()).merge(socket::router()).merge(webhooks::router());
     let api = own.merge(kinds::router()).merge(parked::router()).merge(ops::router());
     openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))

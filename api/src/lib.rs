@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod kinds;
 pub mod ops;
 pub mod parked;
+pub mod socket;
 pub mod webhooks;
 
 pub mod auth;

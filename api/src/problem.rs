@@ -79,6 +79,8 @@ pub enum ApiError {
     NotDone(State),
     #[error("{0} jobs are accepted and not done, the most that is taken here.")]
     TooManyWaiting(u64),
+    #[error("{0} jobs are followed, the most that may be over one socket. Unfollow one first, or open another socket.")]
+    TooManyFollowed(usize),
     #[error("{0} streams are open, the most that there may be here.")]
     TooManyStreams(usize),
     #[error("This is answered as {}, which `Accept` does not take.", .0.join(" or "))]
@@ -176,6 +178,8 @@ problem_types! {
         "The `Accept` header takes none of the forms in which this is answered: the detail names them. Nothing was stored.";
     TOO_MANY_STREAMS "too-many-streams" Some(StatusCode::SERVICE_UNAVAILABLE), "Too many streams are open",
         "So many streams of events are open here that no more are; the operator sets the bound with `BUZZER_MAX_STREAMS`. Nothing of this request was stored. Try again after `Retry-After` seconds, or ask with `?wait=30` instead.";
+    TOO_MANY_FOLLOWED "too-many-followed" Some(StatusCode::CONFLICT), "Too many jobs are followed",
+        "Over one socket so many jobs may be followed and no more, and a job is followed until its last event. Unfollow one that is not needed, or open another socket. To be told of all jobs, read the feed: `GET /v1/events`. Nothing was stored.";
     WRONG_MEDIA_TYPE "wrong-media-type" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "Wrong media type",
         "Bodies are JSON: say so with `Content-Type: application/json`. With curl: `-H 'content-type: application/json'` or `--json`.";
     WRONG_ENCODING "wrong-encoding" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "The body is encoded",
@@ -269,6 +273,15 @@ problem_types! {
 }
 
 impl ApiError {
+    /// Tells the log of what a client is told little of.
+    pub fn log(&self) {
+        match self {
+            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was not served"),
+            Self::Internal(reason) => tracing::error!(%reason, "a request failed"),
+            _ => {}
+        }
+    }
+
     fn problem_type(&self) -> ProblemType {
         match self {
             Self::BrokenJson(_) => BROKEN_JSON,
@@ -296,6 +309,7 @@ impl ApiError {
             Self::NothingToRetry(_) => NOTHING_TO_RETRY,
             Self::NotDone(_) => NOT_DONE,
             Self::TooManyWaiting(_) => TOO_MANY_WAITING,
+            Self::TooManyFollowed(_) => TOO_MANY_FOLLOWED,
             Self::TooManyStreams(_) => TOO_MANY_STREAMS,
             Self::NotAcceptable(_) => NOT_ACCEPTABLE,
             Self::StoreFull(_) => STORE_FULL,
@@ -326,7 +340,7 @@ impl ApiError {
                 vec![("state", json!(state))]
             }
             Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
-            Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) => vec![("limit", json!(limit))],
+            Self::TooManyFollowed(limit) | Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) => vec![("limit", json!(limit))],
             Self::NotAcceptable(offered) => vec![("offered", json!(offered))],
             Self::MissingScope(scope) => vec![("scope", json!(scope.as_str()))],
             _ => Vec::new(),
@@ -387,11 +401,7 @@ impl From<&ApiError> for Problem {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        match &self {
-            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was not served"),
-            Self::Internal(reason) => tracing::error!(%reason, "a request failed"),
-            _ => {}
-        }
+        self.log();
         let status = self.problem_type().status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(Problem::from(&self))).into_response();
         let headers = response.headers_mut();

@@ -42,6 +42,7 @@ const API: &[(&str, &[&str])] = &[
             "senders",
             "serve",
             "signals",
+            "socket",
             "state",
             "store",
             "sweep",
@@ -50,6 +51,7 @@ const API: &[(&str, &[&str])] = &[
             "webhooks",
         ],
     ),
+    ("socket", &["auth", "extract", "jobs", "lifecycle", "problem", "state", "store", "view", "wake", "websocket"]),
     (
         "jobs",
         &[

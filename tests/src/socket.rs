@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -120,15 +122,25 @@ impl Socket {
         let _ = self.0.feed(message.into()).await;
     }
 
+    /// Sends on what is on its way.
+    pub async fn flush(&mut self) {
+        let _ = self.0.flush().await;
+    }
+
+    /// Says this text so many times as one message, in a frame for each.
+    pub async fn pieces(&mut self, text: &str, count: usize) {
+        for n in 1..=count {
+            let part = if n == 1 { Data::Text } else { Data::Continue };
+            let frame = Frame::message(text.to_owned(), OpCode::Data(part), n == count);
+            self.feed(Message::Frame(frame)).await;
+        }
+        self.flush().await;
+    }
+
     /// Says goodbye, and waits for the end.
     pub async fn close(mut self) -> End {
         let _ = self.0.close(None).await;
         self.rest().await.1
-    }
-
-    /// The bare line.
-    pub fn line(&mut self) -> &mut TcpStream {
-        self.0.get_mut()
     }
 }
 

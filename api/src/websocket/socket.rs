@@ -1,3 +1,4 @@
+use std::future::pending;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,7 +33,10 @@ pub struct Socket<S = TokioIo<Upgraded>> {
     /// The most bytes that a message of the client may have.
     largest: usize,
     ping_at: Instant,
-    heard_by: Instant,
+    /// By then something must be heard; `None` as long as nobody listens.
+    heard_by: Option<Instant>,
+    /// Something came that cannot be read as WebSocket, and nothing can any more.
+    is_garbled: bool,
 }
 
 /// What came from a client.
@@ -57,8 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             .max_message_size(Some(largest))
             .max_frame_size(Some(largest));
         let line = WebSocketStream::from_raw_socket(line, Role::Server, Some(config)).await;
-        let now = Instant::now();
-        Self { line, largest, ping_at: now + PING_EVERY, heard_by: now + SILENCE }
+        let ping_at = Instant::now() + PING_EVERY;
+        Self { line, largest, ping_at, heard_by: None, is_garbled: false }
     }
 
     /// Says one message, and ends when it is on its way. Must not be dropped half-way: the message would never end.
@@ -78,21 +82,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             }
             (rest, part) = (more, Data::Continue);
         }
-        // Meanwhile nobody listened.
-        self.heard_by += began.elapsed();
+        // As long as the client took that, nobody listened.
+        self.heard_by = self.heard_by.map(|by| by + began.elapsed());
         Ok(())
     }
 
     /// The next that comes from the client. Sees to it that it is pinged, also when it is not to be listened to now. May be
     /// dropped at any time.
     pub async fn next(&mut self, listens: bool) -> Heard {
-        if !listens {
-            self.heard_by = Instant::now() + SILENCE;
-        }
+        self.heard_by = if listens { self.heard_by.or_else(heard_by) } else { None };
         loop {
+            let silent = async |by: Option<Instant>| match by {
+                Some(by) => sleep_until(by).await,
+                None => pending().await,
+            };
             tokio::select! {
                 message = self.line.next(), if listens => {
-                    self.heard_by = Instant::now() + SILENCE;
+                    self.heard_by = heard_by();
                     match message {
                         Some(Ok(Message::Text(text))) => return Heard::Text(text.into()),
                         Some(Ok(Message::Binary(_))) => return Heard::Wrong(Goodbye::BINARY),
@@ -106,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                         return Heard::Gone;
                     }
                 }
-                () = sleep_until(self.heard_by), if listens => return Heard::Wrong(Goodbye::SILENT),
+                () = silent(self.heard_by) => return Heard::Wrong(Goodbye::SILENT),
             }
         }
     }
@@ -117,7 +123,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.line.flush().await
     }
 
-    fn misheard(&self, error: &Error) -> Heard {
+    fn misheard(&mut self, error: &Error) -> Heard {
+        self.is_garbled = true;
         tracing::debug!(%error, "a socket cannot be read");
         match error {
             Error::Capacity(_) => Heard::Wrong(Goodbye::too_large(self.largest)),
@@ -135,7 +142,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             {
                 return;
             }
-            while let Some(Ok(_)) = self.line.next().await {}
+            loop {
+                match self.line.next().await {
+                    Some(Ok(_)) => {}
+                    None if !self.is_garbled => return,
+                    Some(Err(_)) | None => break,
+                }
+            }
             // What cannot be read as WebSocket is read as bytes: were they left lying, the system would reset the line, and the
             // client might never see why.
             let mut dropped = [0; 1024];
@@ -144,6 +157,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         // Whoever has not answered by then will see the line end.
         let _ = timeout(PARTING, parting).await;
     }
+}
+
+fn heard_by() -> Option<Instant> {
+    Some(Instant::now() + SILENCE)
 }
 
 #[cfg(test)]
@@ -224,16 +241,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_client_is_pinged_and_gone_after_three() {
-        let (mut socket, mut client) = line(1 << 16).await;
+        let (server, mut client) = duplex(1 << 16);
+        let mut socket = Socket::new(server, LARGEST).await;
         let began = Instant::now();
         assert_eq!(socket.next(true).await, Heard::Wrong(Goodbye::SILENT));
         assert_eq!(began.elapsed().as_secs(), SILENCE.as_secs());
         drop(socket);
-        let mut pings = 0;
-        while let Some(Ok(Message::Ping(_))) = client.next().await {
-            pings += 1;
-        }
-        assert!(pings >= 2, "{pings}");
+        let mut pings = Vec::new();
+        client.read_to_end(&mut pings).await.unwrap();
+        assert!(pings.len() >= 4 && pings.chunks(2).all(|ping| ping == [0x89, 0]), "{pings:x?}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,6 +257,7 @@ mod tests {
         let (mut socket, mut client) = line(1 << 16).await;
         let long = 10 * SILENCE;
         assert!(timeout(long, socket.next(false)).await.is_err());
+        assert!(timeout(SILENCE / 2, socket.next(true)).await.is_err(), "it has the whole time again");
         let answers = tokio::spawn(async move { while let Some(Ok(_)) = client.next().await {} });
         assert!(timeout(long, socket.next(true)).await.is_err());
         answers.abort();
@@ -249,6 +266,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_long_is_not_silent_meanwhile() {
         let (mut socket, mut client) = line(16).await;
+        assert!(timeout(SILENCE / 4, socket.next(true)).await.is_err());
         let text = "x".repeat(PIECE);
         let takes = async {
             tokio::time::sleep(2 * SILENCE).await;
@@ -257,6 +275,20 @@ mod tests {
         let (said, _) = tokio::join!(socket.say(&text), takes);
         said.unwrap();
         assert!(timeout(SILENCE / 2, socket.next(true)).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_told_much_and_says_nothing_is_silent_all_the_same() {
+        let (server, _client) = duplex(1 << 16);
+        let mut socket = Socket::new(server, LARGEST).await;
+        let began = Instant::now();
+        let heard = loop {
+            socket.say("news").await.unwrap();
+            if let Ok(heard) = timeout(Duration::from_secs(10), socket.next(true)).await {
+                break heard;
+            }
+        };
+        assert_eq!((heard, began.elapsed().as_secs()), (Heard::Wrong(Goodbye::SILENT), SILENCE.as_secs()));
     }
 
     #[tokio::test(start_paused = true)]
