@@ -14,6 +14,7 @@ pub mod lone;
 pub mod model;
 pub mod outside;
 pub mod postgres;
+pub mod python;
 pub mod rabbitmq;
 pub mod simulation;
 pub mod sink;

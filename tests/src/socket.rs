@@ -16,8 +16,8 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use crate::client::Client;
 use crate::wait::within;
 
-/// For a word of the server, on a busy machine.
-const SOON: Duration = Duration::from_secs(30);
+/// For a word of the server, on a busy machine, also while something is started again.
+const SOON: Duration = Duration::from_secs(90);
 
 /// An open socket.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! WebSockets: what goes over them, who may open them, and how they end.
 
 mod events;
+mod example;
 mod many;
 
 use std::time::Duration;
