@@ -26,8 +26,8 @@ pub mod problem;
 mod serve;
 mod streams;
 pub mod view;
-mod websocket;
 mod webhook_url;
+mod websocket;
 
 mod descriptors;
 

@@ -19,7 +19,9 @@ struct Origin {
 
 /// A text that names no origins.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin: one is like `https://app.example.com`, with its port if it has one, and without a path; `*` is all")]
+#[error(
+    "{0:?} is no origin: one is like `https://app.example.com`, with its port if it has one, and without a path; `*` is all"
+)]
 pub struct InvalidOrigin(String);
 
 impl Origins {

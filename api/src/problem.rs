@@ -105,7 +105,9 @@ pub enum ApiError {
     UpgradeRequired,
     #[error("A WebSocket of version 13 is spoken here, and no other: see `Sec-WebSocket-Version`.")]
     WrongWebSocketVersion,
-    #[error("A page of {0:?} may not open a WebSocket here: it is not the page's own server, and `BUZZER_ORIGINS` does not name it.")]
+    #[error(
+        "A page of {0:?} may not open a WebSocket here: it is not the page's own server, and `BUZZER_ORIGINS` does not name it."
+    )]
     OriginNotAllowed(String),
     #[error("There is nothing at {0}.")]
     NoSuchPath(String),
@@ -340,7 +342,9 @@ impl ApiError {
                 vec![("state", json!(state))]
             }
             Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
-            Self::TooManyFollowed(limit) | Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) => vec![("limit", json!(limit))],
+            Self::TooManyFollowed(limit) | Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) => {
+                vec![("limit", json!(limit))]
+            }
             Self::NotAcceptable(offered) => vec![("offered", json!(offered))],
             Self::MissingScope(scope) => vec![("scope", json!(scope.as_str()))],
             _ => Vec::new(),

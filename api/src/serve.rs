@@ -96,8 +96,7 @@ impl Connections {
         let asked = CancellationToken::new();
         let hold = self.hold(place);
         let stream = Paced::new(stream, self.pace);
-        let connection =
-            connection(stream, self.router.clone(), asked.clone(), hold.clone(), self.stopping.clone());
+        let connection = connection(stream, self.router.clone(), asked.clone(), hold.clone(), self.stopping.clone());
         let first_request = self.first_request;
         tokio::spawn(async move {
             tokio::select! {

@@ -215,7 +215,8 @@ fn error_statuses_are_decided_in_one_file() {
         for (at, _) in source.text.match_indices("StatusCode::") {
             let status: String =
                 source.text[at + 12..].chars().take_while(|c| c.is_alphabetic() || *c == '_').collect();
-            let harmless = ["SWITCHING_PROTOCOLS", "OK", "CREATED", "ACCEPTED", "NO_CONTENT", "NOT_MODIFIED"].contains(&status.as_str());
+            let harmless = ["SWITCHING_PROTOCOLS", "OK", "CREATED", "ACCEPTED", "NO_CONTENT", "NOT_MODIFIED"]
+                .contains(&status.as_str());
             assert!(harmless, "{} decides {status}, which only {decided} may", source.path);
         }
     }

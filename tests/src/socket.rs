@@ -139,7 +139,8 @@ impl Socket {
 
     /// Says goodbye, and waits for the end.
     pub async fn close(mut self) -> End {
-        let _ = self.0.close(None).await;
+        let goodbye = CloseFrame { code: 1000.into(), reason: "".into() };
+        let _ = self.0.close(Some(goodbye)).await;
         self.rest().await.1
     }
 }

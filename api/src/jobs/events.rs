@@ -15,7 +15,7 @@ use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::streams::{self, JobEvents, Live};
 use crate::view::EventView;
-use crate::websocket::{Goodbye, Upgrade};
+use crate::websocket::{Goodbye, Upgrade, or_upgrades};
 
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 500;
@@ -43,6 +43,7 @@ pub(super) struct EventPage {
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, takes};
+    let op = or_upgrades(op, "The events follow as messages of a WebSocket.");
     takes(op, &[HeaderDoc::LAST_EVENT_ID])
         .id("getJobEvents")
         .tag("jobs")
@@ -54,7 +55,6 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              WebSocket, when asked to upgrade: each text message is an event, as `data` of a server-sent event has it; \
              after the last one it is closed with 1000, and with 1001 when this API stops.",
         )
-        .response_with::<101, (), _>(|r| r.description("The events follow as messages of a WebSocket."))
         .response_with::<200, Json<EventPage>, _>(|r| {
             streams::or_streams(r.description("The events: as they come, or a page of them."))
         })

@@ -238,7 +238,11 @@ mod tests {
             (r#"{"type": "cancel", "request": "r", "job_id": "x"}"#, "r", "/job_id"),
             (&format!(r#"{{"type": "follow", "request": "r", "job_id": "{ID}", "after": -1}}"#), "r", "/after"),
             (&format!(r#"{{"type": "cancel", "request": "r", "job_id": "{ID}", "after": 1}}"#), "r", "/after"),
-            (r#"{"type": "submit", "request": "r", "kind": "echo", "job": {}, "idempotency_key": ""}"#, "r", "/idempotency_key"),
+            (
+                r#"{"type": "submit", "request": "r", "kind": "echo", "job": {}, "idempotency_key": ""}"#,
+                "r",
+                "/idempotency_key",
+            ),
         ] {
             let (told, error) = refused(text);
             assert_eq!(told, request, "{text}");

@@ -16,7 +16,7 @@ use crate::auth::{Caller, Pass};
 use crate::extract::Query;
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::websocket::Upgrade;
+use crate::websocket::{Upgrade, or_upgrades};
 
 use session::Session;
 
@@ -33,7 +33,8 @@ pub fn router() -> ApiRouter<AppState> {
 struct SocketQuery {}
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("openSocket")
+    or_upgrades(op, "Messages of a WebSocket follow.")
+        .id("openSocket")
         .tag("jobs")
         .summary("Many jobs over one WebSocket")
         .description(
@@ -41,7 +42,6 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              is a command or its answer, an event or a problem, as JSON. It counts as one stream. A message that is too large \
              closes it with 1009, a binary one with 1003, a key that was revoked with 1008, the end of this API with 1001.",
         )
-        .response_with::<101, (), _>(|r| r.description("Messages of a WebSocket follow."))
 }
 
 async fn socket(

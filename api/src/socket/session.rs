@@ -139,7 +139,8 @@ impl Session {
         self.followers -= usize::from(may_follow);
         let answer = match done {
             Ok(done) => {
-                let full = done.follows().is_some_and(|id| self.followed.len() >= FOLLOWED_MAX && !self.followed.has(id));
+                let full =
+                    done.follows().is_some_and(|id| self.followed.len() >= FOLLOWED_MAX && !self.followed.has(id));
                 let full = full.then_some(ApiError::TooManyFollowed(FOLLOWED_MAX));
                 carry_out::answer(&self.state, &self.tenant, done, full).await
             }

@@ -14,7 +14,8 @@ impl Goodbye {
     /// `1000`: all was said.
     pub const OVER: Self = Self::of(CloseCode::Normal, "there will be nothing more");
     /// `1001`: this process stops.
-    pub const STOPPING: Self = Self::of(CloseCode::Away, "this API stops; go on after the last event, here or elsewhere");
+    pub const STOPPING: Self =
+        Self::of(CloseCode::Away, "this API stops; go on after the last event, here or elsewhere");
     /// `1002`: what came is no WebSocket.
     pub const NO_WEBSOCKET: Self = Self::of(CloseCode::Protocol, "this breaks the rules of WebSocket (RFC 6455)");
     /// `1003`: a binary message.

@@ -7,4 +7,4 @@ mod upgrade;
 
 pub use goodbye::Goodbye;
 pub use socket::{Heard, Socket};
-pub use upgrade::Upgrade;
+pub use upgrade::{Upgrade, or_upgrades};

@@ -1,6 +1,5 @@
 use aide::OperationInput;
-use aide::generate::GenContext;
-use aide::openapi::{Operation, Response as ResponseDoc, StatusCode as StatusDoc};
+use aide::transform::TransformOperation;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -114,12 +113,13 @@ fn has(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
     values.flat_map(|value| value.split(',')).any(|own| own.trim().eq_ignore_ascii_case(word))
 }
 
-impl OperationInput for Upgrade {
-    fn inferred_early_responses(
-        ctx: &mut GenContext,
-        operation: &mut Operation,
-    ) -> Vec<(Option<StatusDoc>, ResponseDoc)> {
-        let refusals = [ApiError::OriginNotAllowed(String::new()), ApiError::UpgradeRequired];
-        refusals.iter().filter_map(|refusal| refusal.in_document(ctx, operation)).collect()
-    }
+impl OperationInput for Upgrade {}
+
+/// Says that an endpoint becomes a WebSocket, when it is asked to, and how it refuses that.
+pub fn or_upgrades<'t>(op: TransformOperation<'t>, description: &str) -> TransformOperation<'t> {
+    op.response_with::<101, (), _>(|r| r.description(description))
+        .response_with::<403, ApiError, _>(|r| {
+            r.description("A page of another server asked for the WebSocket: see `/problems/origin-not-allowed`.")
+        })
+        .response_with::<426, ApiError, _>(|r| r.description("This is no WebSocket: see `/problems/upgrade-required`."))
 }

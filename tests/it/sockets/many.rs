@@ -77,7 +77,11 @@ impl Talk {
 fn is_refused(answer: &Value, request: &str, status: u16, slug: &str) {
     assert_eq!((&answer["type"], &answer["request"]), (&json!("problem"), &json!(request)), "{answer}");
     let problem = &answer["problem"];
-    assert_eq!((&problem["type"], &problem["status"]), (&json!(format!("/problems/{slug}")), &json!(status)), "{answer}");
+    assert_eq!(
+        (&problem["type"], &problem["status"]),
+        (&json!(format!("/problems/{slug}")), &json!(status)),
+        "{answer}"
+    );
     assert!(problem["title"].is_string() && !problem["detail"].as_str().unwrap().is_empty(), "{answer}");
 }
 
@@ -86,7 +90,8 @@ async fn jobs_are_handed_in_followed_unfollowed_and_canceled() {
     let buzzer = Inside::start().await;
     let mut talk = Talk::open(&buzzer.client()).await;
     let job = json!({ "input": { "a": 1 }, "tags": { "n": "1" } });
-    let answer = talk.ask(json!({ "type": "submit", "request": "r1", "kind": "echo", "job": job, "follow": true })).await;
+    let answer =
+        talk.ask(json!({ "type": "submit", "request": "r1", "kind": "echo", "job": job, "follow": true })).await;
     assert_eq!((&answer["type"], &answer["request"]), (&json!("answer"), &json!("r1")), "{answer}");
     let id = answer["job"]["id"].as_str().unwrap().to_owned();
     assert_eq!((&answer["job"]["input"], &answer["job"]["tags"]["n"]), (&json!({ "a": 1 }), &json!("1")));
@@ -148,7 +153,11 @@ async fn what_is_refused_over_http_is_refused_here_and_the_socket_goes_on() {
         (submit("demo.sleep", json!({ "input": { "seconds": "one" } })), 422, "invalid-input"),
         (json!({ "type": "follow", "request": "r", "job_id": UNKNOWN }), 404, "unknown-job"),
         (json!({ "type": "cancel", "request": "r", "job_id": UNKNOWN }), 404, "unknown-job"),
-        (json!({ "type": "cancel", "request": "r", "job_id": "019ab4a6-2c00-7000-8000-000000000000" }), 410, "job-gone"),
+        (
+            json!({ "type": "cancel", "request": "r", "job_id": "019ab4a6-2c00-7000-8000-000000000000" }),
+            410,
+            "job-gone",
+        ),
         (json!({ "type": "cancel", "request": "r", "job_id": done }), 409, "too-late"),
         (json!({ "type": "follow", "request": "r", "job_id": done, "after": 4 }), 400, "bad-cursor"),
         (json!({ "type": "follow", "request": "r", "job_id": done, "since": 4 }), 422, "invalid-request"),
@@ -156,7 +165,8 @@ async fn what_is_refused_over_http_is_refused_here_and_the_socket_goes_on() {
     ] {
         is_refused(&talk.ask(frame).await, "r", status, slug);
     }
-    let answer = talk.ask(json!({ "type": "submit", "request": "r", "kind": "echo", "job": { "input": 1, "prio": 1 } })).await;
+    let answer =
+        talk.ask(json!({ "type": "submit", "request": "r", "kind": "echo", "job": { "input": 1, "prio": 1 } })).await;
     assert!(answer["problem"]["detail"].as_str().unwrap().contains("prio"), "{answer}");
     for (text, status, slug) in [
         ("{", 400, "broken-json"),
@@ -236,7 +246,9 @@ async fn answers_come_in_the_order_of_the_commands() {
     for n in 0..COMMANDS {
         let request = n.to_string();
         let frame = match n % 5 {
-            0 | 1 => json!({ "type": "submit", "request": request, "kind": "echo", "job": { "input": n, "delay": "1h" } }),
+            0 | 1 => {
+                json!({ "type": "submit", "request": request, "kind": "echo", "job": { "input": n, "delay": "1h" } })
+            }
             2 => json!({ "type": "cancel", "request": request, "job_id": UNKNOWN }),
             3 => json!({ "type": "unfollow", "request": request, "job_id": done }),
             _ => json!({ "type": "follow", "request": request, "job_id": done, "after": 3 }),
@@ -291,9 +303,7 @@ async fn p8_so_many_jobs_are_followed_and_no_more() {
     const MOST: usize = 1000;
     let buzzer = Inside::start().await;
     let mut talk = Talk::open(&buzzer.client()).await;
-    let submit = |follow: bool| {
-        json!({ "type": "submit", "request": "r", "kind": "echo", "job": { "input": 1, "delay": "1h" }, "follow": follow })
-    };
+    let submit = |follow: bool| json!({ "type": "submit", "request": "r", "kind": "echo", "job": { "input": 1, "delay": "1h" }, "follow": follow });
     for _ in 0..MOST + 1 {
         talk.0.feed(submit(true).to_string()).await;
     }
@@ -372,7 +382,8 @@ async fn p3_who_comes_back_after_a_stop_of_the_api_misses_nothing() {
         }
     }
     for (id, events) in &seen {
-        let request = buzzer.request(Method::GET, &format!("/v1/jobs/{id}/events")).header("accept", "application/json");
+        let request =
+            buzzer.request(Method::GET, &format!("/v1/jobs/{id}/events")).header("accept", "application/json");
         assert_eq!(&buzzer.send(request).await.json()["items"], &json!(events), "{id}");
     }
 }
