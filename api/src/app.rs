@@ -45,7 +45,7 @@ use crate::store::{Keyring, Outgoing, Store, StoreError, Tickets};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, tickets, webhooks};
+use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, socket, tickets, webhooks};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -244,6 +244,7 @@ impl Engine {
             shutdown: shutdown.clone(),
             max_body: config.max_body.0,
             retention: config.keep.clone(),
+            origins: config.origins.clone(),
             egress_allow: config.webhooks.egress_allow.clone(),
             claim_lease: config.leases.claim_lease.as_duration(),
         };
@@ -413,7 +414,8 @@ impl Loops {
 
 /// Every endpoint.
 pub fn router(state: AppState) -> Router {
-    let own = jobs::router().merge(events::router()).merge(tickets::router()).merge(webhooks::router());
+    let told = events::router().merge(socket::router()).merge(tickets::router()).merge(webhooks::router());
+    let own = jobs::router().merge(told);
     let api = own.merge(kinds::router()).merge(parked::router()).merge(ops::router());
     let router = openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))

@@ -13,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use crate::bounds::Limits;
 use crate::delivery::{Rules, Schedule};
+use crate::origins::Origins;
 use crate::retention::Retention;
 use crate::senders::{Senders, WorkerUsers};
 use crate::store::postgres::PostgresUrl;
@@ -47,10 +48,15 @@ pub struct ApiConfig {
     #[arg(long, env = "BUZZER_MAX_STORED", default_value = "100GiB")]
     pub max_stored: ByteSize,
 
-    /// How many streams of events may be open; past that one is answered 503. An idle one takes about 24 KiB and a file
-    /// descriptor.
+    /// How many streams of events may be open, WebSockets among them; past that one is answered 503. An idle one takes
+    /// about 24 KiB and a file descriptor.
     #[arg(long, env = "BUZZER_MAX_STREAMS", default_value = "10000", value_parser = streams)]
     pub max_streams: usize,
+
+    /// Whose pages may open a WebSocket here although they come from another server: origins like
+    /// `https://app.example.com`, with commas between them; `*` is all. None unless given.
+    #[arg(long, env = "BUZZER_ORIGINS", value_name = "ORIGINS", default_value_t, hide_default_value = true)]
+    pub origins: Origins,
 
     #[command(flatten)]
     pub webhooks: WebhookConfig,

@@ -16,7 +16,7 @@ use crate::extract::{Query, last_event_id, tag};
 use crate::negotiate::{self, EVENT_STREAM};
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::streams::{self, Choice, EventStream, FeedEvents};
+use crate::streams::{self, Choice, EventStream, FeedEvents, Live};
 
 pub fn router() -> ApiRouter<AppState> {
     ApiRouter::new().api_route("/v1/events", get_with(events, doc))
@@ -65,9 +65,6 @@ async fn events(
     let tag = query.tag.as_deref().map(tag).transpose()?;
     let choice = Choice { kind: query.kind, tag, state: query.state };
     let (pass, place) = (state.gate.pass(&caller), state.bounds.stream()?);
-    Ok(streams::answer(
-        pass,
-        state.shutdown.clone(),
-        FeedEvents::new(&state, caller.tenant, choice, after, place).await?,
-    ))
+    let events = FeedEvents::new(&state, caller.tenant, choice, after, place).await?;
+    Ok(Live::new(events, pass, state.shutdown.clone()).answer())
 }

@@ -162,6 +162,11 @@ fn expect_plain(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 impl JsonBody {
+    /// A part of this text, by itself. Shares its memory.
+    pub fn part(&self, text: &str) -> Self {
+        Self(self.0.slice_ref(text.as_bytes()))
+    }
+
     /// Reads the body, a JSON object. What is not JSON is one problem; JSON that does not fit is another, with the
     /// place that is wrong.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, ApiError> {

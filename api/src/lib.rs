@@ -12,6 +12,7 @@ pub mod jobs;
 pub mod kinds;
 pub mod ops;
 pub mod parked;
+pub mod socket;
 pub mod tickets;
 pub mod webhooks;
 
@@ -20,12 +21,14 @@ pub mod extract;
 mod header;
 mod negotiate;
 mod openapi;
+pub mod origins;
 mod pace;
 pub mod problem;
 mod serve;
 mod streams;
 pub mod view;
 mod webhook_url;
+mod websocket;
 
 mod descriptors;
 

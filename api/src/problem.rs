@@ -82,6 +82,8 @@ pub enum ApiError {
     NotDone(State),
     #[error("{0} jobs are accepted and not done, the most that is taken here.")]
     TooManyWaiting(u64),
+    #[error("{0} jobs are followed, the most that may be over one socket. Unfollow one first, or open another socket.")]
+    TooManyFollowed(usize),
     #[error("{0} streams are open, the most that there may be here.")]
     TooManyStreams(usize),
     #[error("This is answered as {}, which `Accept` does not take.", .0.join(" or "))]
@@ -118,6 +120,14 @@ pub enum ApiError {
     HostNotAllowed(String),
     #[error("This API key does not have the scope `{0}`, which is needed here.")]
     MissingScope(Scope),
+    #[error("This is a WebSocket: open it by `ws://` or `wss://`, with a client that speaks that.")]
+    UpgradeRequired,
+    #[error("A WebSocket of version 13 is spoken here, and no other: see `Sec-WebSocket-Version`.")]
+    WrongWebSocketVersion,
+    #[error(
+        "A page of {0:?} may not open a WebSocket here: it is not the page's own server, and `BUZZER_ORIGINS` does not name it."
+    )]
+    OriginNotAllowed(String),
     #[error("There is nothing at {0}.")]
     NoSuchPath(String),
     #[error("This path does not take {0}.")]
@@ -189,6 +199,8 @@ problem_types! {
         "The `Accept` header takes none of the forms in which this is answered: the detail names them. Nothing was stored.";
     TOO_MANY_STREAMS "too-many-streams" Some(StatusCode::SERVICE_UNAVAILABLE), "Too many streams are open",
         "So many streams of events are open here that no more are; the operator sets the bound with `BUZZER_MAX_STREAMS`. Nothing of this request was stored. Try again after `Retry-After` seconds, or ask with `?wait=30` instead.";
+    TOO_MANY_FOLLOWED "too-many-followed" Some(StatusCode::CONFLICT), "Too many jobs are followed",
+        "Over one socket so many jobs may be followed and no more, and a job is followed until its last event. Unfollow one that is not needed, or open another socket. To be told of all jobs, read the feed: `GET /v1/events`. Nothing was stored.";
     WRONG_MEDIA_TYPE "wrong-media-type" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "Wrong media type",
         "Bodies are JSON: say so with `Content-Type: application/json`. With curl: `-H 'content-type: application/json'` or `--json`.";
     WRONG_ENCODING "wrong-encoding" Some(StatusCode::UNSUPPORTED_MEDIA_TYPE), "The body is encoded",
@@ -249,6 +261,10 @@ problem_types! {
         "This API runs with `BUZZER_AUTH=off`: it lets everybody in, but only from its own machine, and only where `Host` says so (`127.0.0.1`, `[::1]`, `localhost`, or a name that ends in `.localhost`). Otherwise a page of the web could let its own name lead here, and ask in the name of whoever visits it. To be reached by other names, run with `BUZZER_AUTH=keys`; `buzzer keys create` makes a key. Nothing was stored.";
     FORBIDDEN "forbidden" Some(StatusCode::FORBIDDEN), "The API key does not allow this",
         "Workers, numbers and parked messages belong to all tenants, and only keys with the scope `operator` may see them: `buzzer keys create --scope operator` makes one. `scope` names what the key lacks. Nothing was changed.";
+    UPGRADE_REQUIRED "upgrade-required" Some(StatusCode::UPGRADE_REQUIRED), "This is a WebSocket",
+        "What is here is spoken over a WebSocket (RFC 6455, version 13), and the request did not ask for one. Use a WebSocket client; a proxy between must hand the headers `Upgrade` and `Connection` on. To be told of events over plain HTTP, use `GET /v1/jobs/{id}/events` or `GET /v1/events`.";
+    ORIGIN_NOT_ALLOWED "origin-not-allowed" Some(StatusCode::FORBIDDEN), "This page may not open a WebSocket here",
+        "A browser asked for the WebSocket, for a page that comes from another server. The operator can allow that page: `BUZZER_ORIGINS` names the origins that may, like `https://app.example.com`, with commas between them, or `*` for all. A proxy between must hand on the `Host` of the request.";
     NO_SUCH_PATH "no-such-path" Some(StatusCode::NOT_FOUND), "Nothing here",
         "This path does not exist. `/openapi.json` lists all there are.";
     WRONG_METHOD "wrong-method" Some(StatusCode::METHOD_NOT_ALLOWED), "Method not allowed",
@@ -284,6 +300,15 @@ problem_types! {
 }
 
 impl ApiError {
+    /// Tells the log of what a client is told little of.
+    pub fn log(&self) {
+        match self {
+            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was not served"),
+            Self::Internal(reason) => tracing::error!(%reason, "a request failed"),
+            _ => {}
+        }
+    }
+
     fn problem_type(&self) -> ProblemType {
         match self {
             Self::BrokenJson(_) => BROKEN_JSON,
@@ -311,6 +336,7 @@ impl ApiError {
             Self::NothingToRetry(_) => NOTHING_TO_RETRY,
             Self::NotDone(_) => NOT_DONE,
             Self::TooManyWaiting(_) => TOO_MANY_WAITING,
+            Self::TooManyFollowed(_) => TOO_MANY_FOLLOWED,
             Self::TooManyStreams(_) => TOO_MANY_STREAMS,
             Self::NotAcceptable(_) => NOT_ACCEPTABLE,
             Self::StoreFull(_) => STORE_FULL,
@@ -323,6 +349,8 @@ impl ApiError {
             Self::TooManyTickets { .. } => TOO_MANY_TICKETS,
             Self::HostNotAllowed(_) => HOST_NOT_ALLOWED,
             Self::MissingScope(_) => FORBIDDEN,
+            Self::UpgradeRequired | Self::WrongWebSocketVersion => UPGRADE_REQUIRED,
+            Self::OriginNotAllowed(_) => ORIGIN_NOT_ALLOWED,
             Self::NoSuchPath(_) => NO_SUCH_PATH,
             Self::WrongMethod(_) => WRONG_METHOD,
             Self::StoreUnavailable(_) => STORE_UNAVAILABLE,
@@ -342,7 +370,10 @@ impl ApiError {
                 vec![("state", json!(state))]
             }
             Self::TooManyWaiting(limit) | Self::StoreFull(limit) => vec![("limit", json!(limit))],
-            Self::TooManyStreams(limit) | Self::TooManyWebhooks(limit) | Self::TooManyTickets { limit, .. } => {
+            Self::TooManyFollowed(limit)
+            | Self::TooManyStreams(limit)
+            | Self::TooManyWebhooks(limit)
+            | Self::TooManyTickets { limit, .. } => {
                 vec![("limit", json!(limit))]
             }
             Self::NotAcceptable(offered) => vec![("offered", json!(offered))],
@@ -415,17 +446,19 @@ impl From<&ApiError> for Problem {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        match &self {
-            Self::StoreUnavailable(reason) => tracing::warn!(%reason, "a request was not served"),
-            Self::Internal(reason) => tracing::error!(%reason, "a request failed"),
-            _ => {}
-        }
+        self.log();
         let status = self.problem_type().status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(Problem::from(&self))).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UPGRADE_REQUIRED {
+            // What it takes, as RFC 9110 (section 7.8) and RFC 6455 (section 4.4) want to be told.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         }
         if let Some(challenge) = self.challenge() {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));

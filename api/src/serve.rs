@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use buzzer_shared::shutdown::Shutdown;
-use http::Request;
+use http::{Request, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower::ServiceExt;
 
 use crate::pace::{Pace, Paced};
@@ -93,10 +94,11 @@ impl Connections {
         let _ = stream.set_nodelay(true);
         let _ = bound_unsent(&stream);
         let asked = CancellationToken::new();
-        let connection = connection(stream, self.router.clone(), asked.clone(), self.pace, self.stopping.clone());
-        let (cut, first_request) = (self.cut.clone(), self.first_request);
-        self.tasks.spawn(async move {
-            let _place = place;
+        let hold = self.hold(place);
+        let stream = Paced::new(stream, self.pace);
+        let connection = connection(stream, self.router.clone(), asked.clone(), hold.clone(), self.stopping.clone());
+        let first_request = self.first_request;
+        tokio::spawn(async move {
             tokio::select! {
                 ended = connection => {
                     if let Err(error) = ended {
@@ -107,9 +109,13 @@ impl Connections {
                 Err(_) = tokio::time::timeout(first_request, asked.cancelled()) => {
                     tracing::debug!("a connection without a request is closed");
                 }
-                () = cut.cancelled() => {}
+                () = hold.cut() => {}
             }
         });
+    }
+
+    fn hold(&self, place: OwnedSemaphorePermit) -> Hold {
+        Hold { cut: self.cut.clone(), _counted: self.tasks.token(), _place: Arc::new(place) }
     }
 
     /// Lets the requests under way finish, for at most `drain`; then cuts what is still open.
@@ -126,26 +132,45 @@ impl Connections {
     }
 }
 
-/// One connection, to its end. `asked` is canceled by its first request; asked to stop, it finishes what is under way.
+/// A connection's place among all that are open. Who takes the connection over from HTTP, as a WebSocket does, holds it on: it
+/// is in the extensions of a request to upgrade.
+#[derive(Debug, Clone)]
+pub struct Hold {
+    cut: CancellationToken,
+    _counted: TaskTrackerToken,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Hold {
+    /// Ends when the connection is to end at once, wherever it stands.
+    pub async fn cut(&self) {
+        self.cut.cancelled().await;
+    }
+}
+
+/// One connection, to its end, or until it is taken over. `asked` is canceled by its first request; asked to stop, it
+/// finishes what is under way.
 ///
 /// HTTP/1.1 alone, which is what proxies speak to what stands behind them: in HTTP/2 each stream has a window of its own, and
 /// a client that opens none of them would be alive as far as its connection tells.
 async fn connection(
-    stream: TcpStream,
+    stream: Paced<TcpStream>,
     router: Router,
     asked: CancellationToken,
-    pace: Pace,
+    hold: Hold,
     stopping: CancellationToken,
 ) -> hyper::Result<()> {
-    let service = TowerToHyperService::new(router.map_request(move |request: Request<Incoming>| {
+    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
         asked.cancel();
+        if request.headers().contains_key(header::UPGRADE) {
+            request.extensions_mut().insert(hold.clone());
+        }
         request
     }));
-    let stream = TokioIo::new(Paced::new(stream, pace));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(REST);
     // In a box, for each future that a connection passes through would keep room for it, as long as it lives.
-    let mut connection = Box::pin(builder.serve_connection(stream, service));
+    let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = stopping.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -169,7 +194,10 @@ fn is_the_clients(error: &io::Error) -> bool {
 mod tests {
     use std::future::pending;
 
+    use axum::response::IntoResponse;
     use axum::routing::get;
+    use http::StatusCode;
+    use hyper_util::rt::TokioIo;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
@@ -255,5 +283,48 @@ mod tests {
         let mut answer = Vec::new();
         let _ = client.read_to_end(&mut answer).await;
         assert!(answer.is_empty());
+    }
+
+    /// Goes on by another protocol, in which it sends without end.
+    async fn taken_over(mut request: axum::extract::Request) -> axum::response::Response {
+        let line = hyper::upgrade::on(&mut request);
+        let hold: Hold = request.extensions_mut().remove().unwrap();
+        tokio::spawn(async move {
+            let mut line = TokioIo::new(line.await.unwrap());
+            let endless = async { while line.write_all(&[b'x'; 1 << 16]).await.is_ok() {} };
+            tokio::select! {
+                () = endless => {}
+                () = hold.cut() => {}
+            }
+        });
+        (StatusCode::SWITCHING_PROTOCOLS, [("connection", "upgrade"), ("upgrade", "other")]).into_response()
+    }
+
+    async fn take_over(connections: &Connections) -> TcpStream {
+        let mut client = connected(connections).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: other\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        client.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 101");
+        client
+    }
+
+    #[tokio::test]
+    async fn who_has_taken_a_connection_over_is_cut_off_like_any_other_that_takes_nothing() {
+        let pace = Pace { bytes: 64 << 20, each: 4 * SOON };
+        let connections = Connections::new(Router::new().route("/", get(taken_over)), SOON, pace);
+        let _client = take_over(&connections).await;
+        connections.tasks.close();
+        connections.tasks.wait().await;
+        assert_eq!(connections.places.available_permits(), CONNECTIONS_MAX);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_taken_over_is_waited_for_and_cut_off_after_the_drain() {
+        let connections = Connections::new(Router::new().route("/", get(taken_over)), NEVER, NO_PACE);
+        let _client = take_over(&connections).await;
+        let began = std::time::Instant::now();
+        connections.end(4 * SOON, &Shutdown::default()).await;
+        assert!(began.elapsed() >= 4 * SOON, "nobody waited for it");
     }
 }

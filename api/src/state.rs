@@ -18,6 +18,7 @@ use crate::dispatch::Outbox;
 use crate::feeds::Feeds;
 use crate::journal::Journal;
 use crate::lanes::Lanes;
+use crate::origins::Origins;
 use crate::parking::Parking;
 use crate::readiness::Readiness;
 use crate::retention::Retention;
@@ -48,6 +49,8 @@ pub struct Handles {
     /// The largest body, in bytes.
     pub max_body: usize,
     pub retention: Retention,
+    /// Whose pages may open a WebSocket.
+    pub origins: Origins,
     /// The private networks that webhooks may be in.
     pub egress_allow: AllowList,
     pub claim_lease: Duration,

@@ -3,6 +3,8 @@
 //! A wake-up is a hint, the store is the truth: register interest first, read the store second, wait third, and read
 //! the store again. So nothing is missed, whatever happens in between.
 
+mod lookout;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,11 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use buzzer_shared::id::{JobId, Tenant};
 use tokio::sync::watch;
 
+use lookout::Lookouts;
+pub use lookout::{Lookout, News};
+
 /// Who waits for which job, and for which tenant's feed. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Wake {
     jobs: Waiting<JobId>,
     feeds: Waiting<Tenant>,
+    lookouts: Lookouts,
 }
 
 /// Who waits for what.
@@ -40,9 +46,15 @@ impl Wake {
         self.feeds.listen(tenant)
     }
 
+    /// Interest in jobs that are still to be named, as many as you like.
+    pub fn lookout(&self) -> Lookout {
+        self.lookouts.lookout()
+    }
+
     /// Wakes those who wait for `job`.
     pub fn changed(&self, job: JobId) {
         self.jobs.wake(&job);
+        self.lookouts.wake(job);
     }
 
     /// Wakes those who wait for the feed of `tenant`.
@@ -54,6 +66,7 @@ impl Wake {
     pub fn everybody(&self) {
         self.jobs.wake_all();
         self.feeds.wake_all();
+        self.lookouts.wake_all();
     }
 }
 

@@ -82,7 +82,8 @@ async fn who_is_let_in_is_in_the_document() {
             (true, true) => json!([{ "key": [] }, { "ticket": [] }]),
         };
         assert_eq!(operation["security"], ways, "{at}");
-        for (status, there) in [("401", guarded), ("403", for_operators || to_look_at)] {
+        let socket = path == "/v1/socket" || path == "/v1/jobs/{job}/events";
+        for (status, there) in [("401", guarded), ("403", for_operators || to_look_at || socket), ("426", socket)] {
             let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
             assert_eq!(problem == "#/components/schemas/Problem", there, "{at}: {status}");
         }

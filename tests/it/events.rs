@@ -11,6 +11,7 @@ use buzzer_tests::ledger::Ledger;
 use buzzer_tests::outside::Outside;
 use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
+use buzzer_tests::socket::Socket;
 use buzzer_tests::wait::{eventually, within};
 use buzzer_worker::{HandlerOptions, JobContext, JobError, Worker};
 use fastrand::Rng;
@@ -41,12 +42,14 @@ impl Follower {
 
     /// To the last event.
     async fn follow(mut self) -> Vec<Value> {
-        while !self.seen.last().is_some_and(|last| last["data"]["done"] == true) {
+        while !self.is_over() {
             let (pieces, client) = (self.chance.usize(1..6), self.chance.choice(&self.replicas).unwrap().clone());
-            let came = match self.chance.u8(0..4) {
+            let came = match self.chance.u8(0..6) {
                 0 => self.stream(&client, pieces, true).await,
                 1 => self.stream(&client, pieces, false).await,
                 2 => self.long_poll(&client, pieces).await,
+                3 => self.socket(&client, pieces).await,
+                4 => self.socket_of_many(&client, pieces).await,
                 _ => self.page(&client, pieces).await,
             };
             if came.is_none() {
@@ -54,6 +57,10 @@ impl Follower {
             }
         }
         self.seen
+    }
+
+    fn is_over(&self) -> bool {
+        self.seen.last().is_some_and(|last| last["data"]["done"] == true)
     }
 
     fn last(&self) -> u64 {
@@ -74,6 +81,33 @@ impl Follower {
             let shown = stream.next().await.ok()??;
             assert_eq!(shown.id, shown.event["seq"].to_string());
             self.seen.push(shown.event);
+        }
+        Some(())
+    }
+
+    /// The same from the socket of the job.
+    async fn socket(&mut self, client: &Client, pieces: usize) -> Option<()> {
+        let mut socket = Socket::open(client, &format!("{}/events?after={}", self.path, self.last())).await.ok()?;
+        for _ in 0..pieces {
+            self.seen.push(socket.next().await.ok()?);
+        }
+        Some(())
+    }
+
+    /// The same from a socket that might follow others, too.
+    async fn socket_of_many(&mut self, client: &Client, pieces: usize) -> Option<()> {
+        let mut socket = Socket::open(client, "/v1/socket").await.ok()?;
+        let id = self.path.rsplit('/').next().unwrap();
+        socket.say(json!({ "type": "follow", "request": "r", "job_id": id, "after": self.last() }).to_string()).await;
+        let answer = socket.next().await.ok()?;
+        assert_eq!((&answer["type"], &answer["request"]), (&json!("answer"), &json!("r")), "{answer}");
+        for _ in 0..pieces {
+            if self.is_over() {
+                break;
+            }
+            let frame = socket.next().await.ok()?;
+            assert_eq!(frame["type"], "event", "{frame}");
+            self.seen.push(frame["event"].clone());
         }
         Some(())
     }

@@ -26,6 +26,7 @@ mod readme;
 mod receivers;
 mod replicas;
 mod simulation;
+mod sockets;
 mod start;
 mod tickets;
 mod users;

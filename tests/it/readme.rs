@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use buzzer_tests::outside::Outside;
+use buzzer_tests::python;
 use regex::Regex;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -59,8 +60,8 @@ fn ids() -> Regex {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_shows_what_really_comes_out() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let python = python::with(&["websockets"]).await;
     // As the README starts it where it needs the most.
     let system = Outside::up(&[("BUZZER_DEMO", "1"), ("BUZZER_EGRESS_ALLOW", "127.0.0.0/8")]).await;
     system.knows("http.request").await;
@@ -75,7 +76,7 @@ async fn the_readme_shows_what_really_comes_out() {
         for (shown, real) in &known {
             command = command.replace(shown, real);
         }
-        let real = run(command.clone(), system).await.replace(&system.address().to_string(), ADDRESS);
+        let real = run(command.clone(), system, &python).await.replace(&system.address().to_string(), ADDRESS);
         let ids = ids();
         let pairs = ids.find_iter(&output).zip(ids.find_iter(&real));
         known.extend(pairs.map(|(shown, real)| (shown.as_str().to_owned(), real.as_str().to_owned())));
@@ -83,13 +84,19 @@ async fn the_readme_shows_what_really_comes_out() {
     }
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
 /// What a shell command prints.
-async fn run(command: String, system: &buzzer_tests::outside::Api) -> String {
+async fn run(command: String, system: &buzzer_tests::outside::Api, python: &Path) -> String {
     let programs = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{}:{}:{path}", programs.display(), python.parent().unwrap().display());
     let (server, store) = (format!("http://{}", system.address()), system.store());
     let output = tokio::task::spawn_blocking(move || {
         let mut shell = Command::new("sh");
+        shell.current_dir(root());
         shell.args(["-c", &command]).env("PATH", path).env("BUZZER_SERVER", server).env("BUZZER_STORE", store);
         shell.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap()
     });

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use buzzer_tests::outside::Outside;
+use buzzer_tests::python;
 use buzzer_tests::wait::within;
 use reqwest::{Client, StatusCode};
 use serde_json::json;
@@ -84,10 +85,7 @@ impl Receiver {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_python() {
-    let folder = libraries("python");
-    install("python3", &["-m", "venv", "."], &folder).await;
-    install("bin/pip", &["install", "--quiet", "standardwebhooks"], &folder).await;
-    let mut command = Command::new(folder.join("bin/python"));
+    let mut command = Command::new(python::with(&["standardwebhooks"]).await);
     command.arg(examples().join("receive.py"));
     Receiver::start(command).await.believes_what_is_signed_and_nothing_else().await;
 }

@@ -124,6 +124,16 @@ impl Client {
         Self { key: Some(key.into()), ..self }
     }
 
+    /// Where it speaks to.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// The API key that it has.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
         match &self.key {

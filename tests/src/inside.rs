@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use buzzer_api::app::{App, BrokerLine};
 use buzzer_api::config::{ApiConfig, AuthMode, Leases, StoreAddress, WebhookConfig};
+use buzzer_api::origins::Origins;
 use buzzer_api::retention::Retention;
 use buzzer_shared::broker::Broker;
 use buzzer_shared::broker::embedded::EmbeddedBroker;
@@ -108,6 +109,7 @@ impl Inside {
             max_waiting: 1_000_000,
             max_stored: ByteSize(1 << 40),
             max_streams: 100,
+            origins: Origins::default(),
             webhooks: WebhookConfig::default(),
             worker_user: None,
             drain: Span::from_secs(5),

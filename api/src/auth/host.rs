@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv6Addr};
 
 use axum::extract::Request;
@@ -21,7 +22,7 @@ pub(crate) async fn names_this_machine(request: Request, next: Next) -> Result<R
 /// A `Host` that is not this machine.
 fn foreign(headers: &HeaderMap) -> Option<String> {
     let mut hosts = headers.get_all(header::HOST).iter().map(|host| String::from_utf8_lossy(host.as_bytes()));
-    hosts.find(|host| !is_loopback(host)).map(|host| host.into_owned())
+    hosts.find(|host| !is_loopback(host)).map(Cow::into_owned)
 }
 
 /// Whether that is an address of this machine for itself, or a name that browsers take for one, with or without a port.

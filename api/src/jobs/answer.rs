@@ -12,10 +12,15 @@ use crate::view::{Content, JobView, Waiting};
 
 /// The whole job, where to find it, and when to ask again.
 pub(super) fn with(state: &AppState, status: StatusCode, job: &Job, content: &Content) -> Result<Response, ApiError> {
-    let view = JobView::whole(job, content, Waiting::of(job, None, &state.lanes))?;
+    let view = view(state, job, content)?;
     let mut response = (status, get::headers(job), Json(&view)).into_response();
     response.headers_mut().extend(location(job));
     Ok(response)
+}
+
+/// The whole job, as far as that can be told without counting who goes before it.
+pub(crate) fn view(state: &AppState, job: &Job, content: &Content) -> Result<JobView, ApiError> {
+    JobView::whole(job, content, Waiting::of(job, None, &state.lanes))
 }
 
 /// Where to find the job.

@@ -2,12 +2,13 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use buzzer_shared::id::{JobId, Tenant};
 use http::StatusCode;
 
 use super::{JobPath, answer, get};
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::lifecycle::{Done, Phase};
+use crate::lifecycle::{Done, Job, Phase};
 use crate::problem::ApiError;
 use crate::state::AppState;
 use crate::store::{Asked, Wish};
@@ -33,16 +34,26 @@ pub(super) async fn cancel(
     Path(path): Path<JobPath>,
 ) -> Result<Response, ApiError> {
     let id = path.id()?;
-    let job = match state.journal.ask(&caller.tenant, id, Wish::Cancel).await? {
+    let job = ask(&state, &caller.tenant, id).await?;
+    let canceled = job.phase == Phase::Done(Done::Canceled);
+    let input = get::content(&state, &caller.tenant, id).await?.input;
+    let status = if canceled { StatusCode::OK } else { StatusCode::ACCEPTED };
+    answer::with(&state, status, &job, &Content { input, output: None })
+}
+
+/// Asks a job to stop. It is canceled when this answers, or asked to.
+///
+/// # Errors
+/// When there is no such job, or it is done and was not canceled, or the store does not answer.
+pub(crate) async fn ask(state: &AppState, tenant: &Tenant, id: JobId) -> Result<Job, ApiError> {
+    let job = match state.journal.ask(tenant, id, Wish::Cancel).await? {
         Some(Asked::Changed(change)) => change.job,
         Some(Asked::Refused(job, _)) => job,
-        None => return Err(get::missing(&state, id)),
+        None => return Err(get::missing(state, id)),
     };
-    let status = match job.phase {
-        Phase::Done(Done::Canceled) => StatusCode::OK,
-        Phase::Done(_) => return Err(ApiError::TooLate(job.phase.state())),
-        _ => StatusCode::ACCEPTED,
-    };
-    let input = get::content(&state, &caller.tenant, id).await?.input;
-    answer::with(&state, status, &job, &Content { input, output: None })
+    match job.phase {
+        Phase::Done(Done::Canceled) => Ok(job),
+        Phase::Done(_) => Err(ApiError::TooLate(job.phase.state())),
+        _ => Ok(job),
+    }
 }

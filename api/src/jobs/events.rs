@@ -13,11 +13,14 @@ use crate::lifecycle::Job;
 use crate::negotiate::{self, EVENT_STREAM, JSON};
 use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::streams::{self, JobEvents};
+use crate::streams::{self, JobEvents, Live};
 use crate::view::EventView;
+use crate::websocket::{Goodbye, Upgrade, or_upgrades};
 
 const LIMIT: usize = 50;
 const LIMIT_MAX: usize = 500;
+/// Nothing is taken on a socket that shows events: what comes may be a pong.
+const FRAME_MAX: usize = 4 * 1024;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -40,6 +43,7 @@ pub(super) struct EventPage {
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, takes};
+    let op = or_upgrades(op, "The events follow as messages of a WebSocket.");
     takes(op, &[HeaderDoc::LAST_EVENT_ID])
         .id("getJobEvents")
         .tag("jobs")
@@ -47,7 +51,9 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description(
             "As server-sent events, unless `Accept` prefers JSON: what happened so far, then each event as it comes, to \
              the last, whose `data` is the job as `GET` shows it. A client that was cut off goes on with `Last-Event-ID` \
-             or `?after=`, here or on another replica, and misses nothing. As JSON: a page of what happened so far.",
+             or `?after=`, here or on another replica, and misses nothing. As JSON: a page of what happened so far. As a \
+             WebSocket, when asked to upgrade: each text message is an event, as `data` of a server-sent event has it; \
+             after the last one it is closed with 1000, and with 1001 when this API stops.",
         )
         .response_with::<200, Json<EventPage>, _>(|r| {
             streams::or_streams(r.description("The events: as they come, or a page of them."))
@@ -59,6 +65,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 
 pub(super) async fn events(
     viewer: Viewer,
+    upgrade: Option<Upgrade>,
     State(state): State<AppState>,
     Path(path): Path<JobPath>,
     Query(query): Query<EventsQuery>,
@@ -66,7 +73,9 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let id = path.id()?;
     let caller = viewer.of_job(id)?;
-    let form = negotiate::best(&request, &[EVENT_STREAM, JSON])?;
+    let pass = state.gate.pass(&caller);
+    // A socket has one form.
+    let form = if upgrade.is_some() { None } else { Some(negotiate::best(&request, &[EVENT_STREAM, JSON])?) };
     let after = match last_event_id(&request)? {
         Some(last) => last.parse().map_err(|_| ApiError::BadCursor)?,
         None => query.after.unwrap_or_default(),
@@ -75,15 +84,24 @@ pub(super) async fn events(
     if after > job.seq {
         return Err(ApiError::BadCursor);
     }
-    if form == JSON {
+    if form == Some(JSON) {
         return page(&state, &job, after, query.limit.unwrap_or(LIMIT)).await;
     }
-    if job.phase.state().is_done() && after == job.seq {
-        return Ok(StatusCode::NO_CONTENT.into_response());
+    let over = job.phase.state().is_done() && after == job.seq;
+    let live = || {
+        let events = JobEvents::new(&state, caller.tenant.clone(), id, after, state.bounds.stream()?);
+        Ok::<_, ApiError>(Live::new(events, pass, state.shutdown.clone()))
+    };
+    match upgrade {
+        None if over => Ok(StatusCode::NO_CONTENT.into_response()),
+        None => Ok(live()?.answer()),
+        // A browser cannot tell an answer that is no socket from a broken line, and would come back for ever.
+        Some(upgrade) if over => Ok(upgrade.answer(FRAME_MAX, |socket| socket.close(Some(Goodbye::OVER)))),
+        Some(upgrade) => {
+            let live = live()?;
+            Ok(upgrade.answer(FRAME_MAX, |socket| live.show_on(socket)))
+        }
     }
-    let place = state.bounds.stream()?;
-    let pass = state.gate.pass(&caller);
-    Ok(streams::answer(pass, state.shutdown.clone(), JobEvents::new(&state, caller.tenant, id, after, place)))
 }
 
 async fn page(state: &AppState, job: &Job, after: u32, limit: usize) -> Result<Response, ApiError> {

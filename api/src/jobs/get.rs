@@ -69,12 +69,25 @@ pub(super) async fn get(
     if is_known(&request, &job) {
         return Ok((StatusCode::NOT_MODIFIED, headers(&job)).into_response());
     }
+    let view = view(&state, &job, &content).await?;
+    Ok((headers(&job), Json(view)).into_response())
+}
+
+/// The job as it is now, as this endpoint shows it.
+///
+/// # Errors
+/// When there is no such job, or the store does not answer.
+pub(crate) async fn look(state: &AppState, tenant: &Tenant, id: JobId) -> Result<JobView, ApiError> {
+    let (job, content) = read(state, tenant, id).await?;
+    view(state, &job, &content).await
+}
+
+async fn view(state: &AppState, job: &Job, content: &Content) -> Result<JobView, ApiError> {
     let place = match job.phase {
-        Phase::Ready => state.store.place(&job, PLACE_MAX).await?,
+        Phase::Ready => state.store.place(job, PLACE_MAX).await?,
         _ => None,
     };
-    let view = JobView::whole(&job, &content, Waiting::of(&job, place, &state.lanes))?;
-    Ok((headers(&job), Json(view)).into_response())
+    JobView::whole(job, content, Waiting::of(job, place, &state.lanes))
 }
 
 /// The job once it is as far as `until` says, or as it is after `wait_for`, or when the process stops.
@@ -104,7 +117,7 @@ async fn read(state: &AppState, tenant: &Tenant, id: JobId) -> Result<(Job, Cont
 }
 
 /// Input and output as they are now.
-pub(super) async fn content(state: &AppState, tenant: &Tenant, id: JobId) -> Result<Content, ApiError> {
+pub(crate) async fn content(state: &AppState, tenant: &Tenant, id: JobId) -> Result<Content, ApiError> {
     Ok(read(state, tenant, id).await?.1)
 }
 
@@ -129,7 +142,7 @@ fn is_there(job: &Job, until: Until) -> bool {
 }
 
 /// A job that was accepted before anything that is still kept is gone; any other was never there.
-pub(super) fn missing(state: &AppState, id: JobId) -> ApiError {
+pub(crate) fn missing(state: &AppState, id: JobId) -> ApiError {
     let keep = state.retention.longest();
     let oldest_kept = state.clock.now() - keep.as_duration();
     match id.accepted_at() {

@@ -2,30 +2,22 @@
 
 use std::time::Duration;
 
-use buzzer_shared::kind::Kind;
 use http::{HeaderMap, HeaderName};
-use sha2::{Digest, Sha256};
 
 use super::WAIT_MAX;
+use super::key::KeyName;
 use crate::problem::ApiError;
-use crate::store::Key;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 pub(super) const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// The key covers kind and body: the same key with anything else is a mistake worth telling.
-pub(super) fn key(headers: &HeaderMap, kind: &Kind, body: &[u8]) -> Result<Option<Key>, ApiError> {
+/// The idempotency key, if there is one.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<KeyName>, ApiError> {
     let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let name = value.to_str().ok().filter(|name| (1..=255).contains(&name.len()));
-    let Some(name) = name else {
-        return Err(ApiError::BadHeader("`Idempotency-Key` is 1 to 255 visible ASCII characters.".into()));
-    };
-    let mut hash = Sha256::new();
-    hash.update(kind.as_str());
-    hash.update([0]);
-    hash.update(body);
-    Ok(Some(Key { name: name.into(), fingerprint: hash.finalize().into() }))
+    let name = value.to_str().ok().and_then(KeyName::read);
+    let bad = || ApiError::BadHeader("`Idempotency-Key` is 1 to 255 visible ASCII characters.".into());
+    name.ok_or_else(bad).map(Some)
 }
 
 /// `Prefer: wait=N` (RFC 7240), at most 60 seconds. A preference that cannot be read is none.
@@ -56,14 +48,5 @@ mod tests {
         assert_eq!(prefer("wait=3600"), Some(WAIT_MAX));
         assert_eq!(prefer("wait=soon"), None);
         assert_eq!(prefer("respond-async"), None);
-    }
-
-    #[test]
-    fn a_key_covers_kind_and_body() {
-        let headers = HeaderMap::from_iter([(IDEMPOTENCY_KEY, HeaderValue::from_static("k"))]);
-        let key = |kind: &str, body: &[u8]| key(&headers, &kind.parse().unwrap(), body).unwrap().unwrap().fingerprint;
-        assert_eq!(key("echo", b"{}"), key("echo", b"{}"));
-        assert_ne!(key("echo", b"{}"), key("echo", b"{ }"));
-        assert_ne!(key("echo", b"{}"), key("demo.sleep", b"{}"));
     }
 }

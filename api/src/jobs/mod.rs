@@ -11,7 +11,9 @@ mod submit;
 
 mod accept;
 mod answer;
+mod hand_in;
 mod headers;
+mod key;
 mod order;
 
 use aide::axum::ApiRouter;
@@ -20,6 +22,14 @@ use buzzer_shared::id::JobId;
 
 use crate::problem::ApiError;
 use crate::state::AppState;
+
+// What is asked over a socket is done by the same hands.
+pub(crate) use answer::view;
+pub(crate) use cancel::ask as cancel;
+pub(crate) use get::{content, look, missing};
+pub(crate) use hand_in::{HandIn, HandedIn};
+pub(crate) use key::KeyName;
+pub(crate) use order::SubmitJob;
 
 /// Beyond this place in the queue nobody counts: it would cost more than it tells.
 const PLACE_MAX: u32 = 1000;

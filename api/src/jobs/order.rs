@@ -28,7 +28,7 @@ const AHEAD_MAX: Duration = Duration::from_secs(3650 * 86_400);
 /// What to do, and how.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct SubmitJob<'a> {
+pub(crate) struct SubmitJob<'a> {
     /// What the handler gets: any JSON that fits the kind's schema. Kept as it is sent, byte for byte.
     #[serde(borrow)]
     pub input: &'a RawValue,

@@ -54,7 +54,7 @@ async fn anew(state: &AppState, done: &Job, request: &HeaderMap) -> Result<Respo
     let Some(entry) = state.catalog.kind(done.kind.as_str()) else {
         return Err(ApiError::UnknownKind(done.kind.to_string(), KnownKinds(state.catalog.names())));
     };
-    let key = headers::key(request, &done.kind, format!("retry of {}", done.id).as_bytes())?;
+    let key = headers::key(request)?.map(|name| name.over(&done.kind, format!("retry of {}", done.id).as_bytes()));
     let input = get::content(state, &done.tenant, done.id).await?.input;
     let errors = entry.violations(&input);
     if !errors.is_empty() {

@@ -4,22 +4,20 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use buzzer_shared::id::Tenant;
-use buzzer_shared::webhook;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::get::{self, Until};
+use super::hand_in::{HandIn, HandedIn};
 use super::order::SubmitJob;
-use super::{JobPath, accept, answer, headers};
+use super::{JobPath, answer, headers};
 use crate::auth::Caller;
-use crate::catalog::Entry;
 use crate::extract::{JsonBody, Path};
 use crate::lifecycle::Job;
 use crate::negotiate::{self, EVENT_STREAM, JSON};
-use crate::problem::{ApiError, KnownKinds};
+use crate::problem::ApiError;
 use crate::state::AppState;
-use crate::streams::{self, JobEvents};
+use crate::streams::{self, JobEvents, Live};
 use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
@@ -55,33 +53,19 @@ pub(super) async fn submit(
     let form = negotiate::best(&request, &[JSON, EVENT_STREAM])?;
     // Before anything is stored: who cannot be answered must not have a job either.
     let place = if form == EVENT_STREAM { Some(state.bounds.stream()?) } else { None };
-    if path.job == webhook::KIND {
-        return Err(ApiError::ReservedKind(webhook::KIND));
-    }
-    let Some(entry) = state.catalog.kind(&path.job) else {
-        return Err(ApiError::UnknownKind(path.job, KnownKinds(state.catalog.names())));
-    };
-    let key = headers::key(&request, &entry.spec().name, &body.0)?;
+    let key = headers::key(&request)?;
     let waited = headers::wait(&request).unwrap_or_default();
     let pass = state.gate.pass(&caller);
     let tenant = caller.tenant;
-    let (job, at_hand) = match read(&state, &tenant, &entry, &body) {
-        Ok((draft, input)) => {
-            let id = draft.id;
-            let kept = accept::accept(&state, draft, input.clone(), key).await?;
-            let is_new = kept.id == id;
-            (kept, is_new.then_some(input))
-        }
-        Err(refused) => (accept::earlier(&state, &tenant, key).await?.ok_or(refused)?, None),
-    };
+    let HandedIn { job, input } = HandIn { kind: &path.job, body: &body, key }.take(&state, &tenant).await?;
     if let Some(place) = place {
         let location = answer::location(&job);
-        let mut response =
-            streams::answer(pass, state.shutdown.clone(), JobEvents::new(&state, tenant, job.id, 0, place));
+        let events = JobEvents::new(&state, tenant, job.id, 0, place);
+        let mut response = Live::new(events, pass, state.shutdown.clone()).answer();
         response.headers_mut().extend(location);
         return Ok(response);
     }
-    let (job, content) = match at_hand {
+    let (job, content) = match input {
         Some(input) => as_it_is(&state, job, input, waited).await,
         None => get::wait(&state, &tenant, job.id, Until::Done, waited).await?,
     };
@@ -94,19 +78,6 @@ pub(super) async fn submit(
         response.headers_mut().insert(headers::PREFERENCE_APPLIED, applied);
     }
     Ok(response)
-}
-
-/// The job that a body asks for, and its input.
-fn read(state: &AppState, tenant: &Tenant, entry: &Entry, body: &JsonBody) -> Result<(Job, Bytes), ApiError> {
-    let order: SubmitJob<'_> = body.read()?;
-    let input = body.0.slice_ref(order.input.get().as_bytes());
-    let errors = entry.violations(&input);
-    if !errors.is_empty() {
-        return Err(ApiError::InvalidInput { kind: entry.spec().name.clone(), errors });
-    }
-    let draft = order.into_job(tenant.clone(), entry.spec(), &state.egress_allow, state.clock.now())?;
-    state.bounds.admit()?;
-    Ok((draft, input))
 }
 
 /// A new job once it is done or the wait is over. It is accepted whatever happens now: when it cannot be read back, it

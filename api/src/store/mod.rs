@@ -55,6 +55,9 @@ pub trait Store: Keyring + Tickets + Webhooks {
     /// Those of these jobs of a tenant whose input and output come to `most` bytes at most. In no order.
     async fn small_jobs(&self, tenant: &Tenant, ids: &[JobId], most: usize) -> Result<Vec<JobWithContent>, StoreError>;
 
+    /// The number of the newest event of each of these jobs of a tenant, for those that there are.
+    async fn seqs(&self, tenant: &Tenant, ids: &[JobId]) -> Result<HashMap<JobId, u32>, StoreError>;
+
     /// A tenant's jobs, newest first: those that fit `filter`, after `page.after`, at most `page.limit`.
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError>;
 

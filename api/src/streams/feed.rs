@@ -1,4 +1,3 @@
-use axum::response::sse::Event;
 use buzzer_shared::id::Tenant;
 use buzzer_shared::job::State;
 use buzzer_shared::kind::Kind;
@@ -6,7 +5,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Source, Step, greeting, sign_of_life};
+use super::{Said, Source, Step};
 use crate::feeds::{FeedEvent, FeedPage, Feeds, Follower};
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -86,14 +85,13 @@ impl FeedEvents {
     }
 
     /// The event, if it is wanted and its job is still there.
-    async fn show(&mut self, event: &FeedEvent) -> Result<Option<Event>, ApiError> {
+    async fn show(&mut self, event: &FeedEvent) -> Result<Option<Said>, ApiError> {
         if !self.choice.has(event) {
             return Ok(None);
         }
-        let Some(text) = self.feeds.text(&self.tenant, event).await? else { return Ok(None) };
+        let Some(data) = self.feeds.text(&self.tenant, event).await? else { return Ok(None) };
         self.told = event.feed;
-        let shown = Event::default().id(write_cursor(event.feed)).event(event.entry.r#type.as_str());
-        Ok(Some(shown.data(text)))
+        Ok(Some(Said::Event { id: write_cursor(event.feed), r#type: event.entry.r#type.as_str(), data }))
     }
 }
 
@@ -112,7 +110,7 @@ impl Source for FeedEvents {
                     Progress::New => {
                         self.progress = Progress::Reading;
                         // From here a client can go on that is cut off before the first event.
-                        return Ok(Step::Show(greeting().id(write_cursor(self.seen))));
+                        return Ok(Step::Show(Said::Greeting { id: Some(write_cursor(self.seen)) }));
                     }
                     Progress::Reading => {
                         // First gives back its place for a whole page.
@@ -139,13 +137,10 @@ impl Source for FeedEvents {
     }
 
     /// With the number up to which nothing was wanted: a client that goes on need not have it looked through again.
-    async fn sign_of_life(&mut self) -> Result<Option<Event>, ApiError> {
-        let sign = sign_of_life();
-        if self.told == self.seen {
-            return Ok(Some(sign));
-        }
+    async fn sign_of_life(&mut self) -> Result<Option<Said>, ApiError> {
+        let news = self.told != self.seen;
         self.told = self.seen;
-        Ok(Some(sign.id(write_cursor(self.seen))))
+        Ok(Some(Said::Life { id: news.then(|| write_cursor(self.seen)) }))
     }
 }
 

@@ -1,12 +1,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use axum::response::sse::Event;
 use buzzer_shared::id::{JobId, Tenant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Source, Step, greeting, sign_of_life};
+use super::{Said, Source, Step};
 use crate::lifecycle::Entry;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -65,12 +64,12 @@ impl JobEvents {
         Ok(())
     }
 
-    fn show(&mut self, view: &EventView) -> Result<Event, ApiError> {
+    fn show(&mut self, view: &EventView) -> Result<Said, ApiError> {
         self.after = view.seq;
         if view.r#type.is_terminal() {
             self.progress = Progress::Over;
         }
-        Ok(Event::default().id(view.seq.to_string()).event(view.r#type.as_str()).data(view.to_line()?))
+        Ok(Said::Event { id: view.seq.to_string(), r#type: view.r#type.as_str(), data: view.to_line()?.into() })
     }
 }
 
@@ -87,7 +86,7 @@ impl Source for JobEvents {
             match self.progress {
                 Progress::New => {
                     self.progress = Progress::Reading;
-                    return Ok(Step::Show(greeting()));
+                    return Ok(Step::Show(Said::Greeting { id: None }));
                 }
                 Progress::Reading => self.read().await?,
                 Progress::Waiting => {
@@ -104,8 +103,8 @@ impl Source for JobEvents {
     }
 
     /// A job that was deleted has no events any more, and no end to wait for.
-    async fn sign_of_life(&mut self) -> Result<Option<Event>, ApiError> {
+    async fn sign_of_life(&mut self) -> Result<Option<Said>, ApiError> {
         let job = self.store.job(&self.tenant, self.id).await?;
-        Ok(job.map(|_| sign_of_life()))
+        Ok(job.map(|_| Said::Life { id: None }))
     }
 }

@@ -1,4 +1,4 @@
-//! Events as they come, as server-sent events.
+//! Events as they come: as server-sent events, or on a WebSocket.
 //!
 //! A stream reads the store when its client has taken what came before, so nothing piles up here for a client that is
 //! slow: its connection is cut when it takes nothing for a while (`serve.rs`), and it goes on from the last event that
@@ -6,40 +6,29 @@
 
 mod feed;
 mod job;
+mod socket;
+mod sse;
 
-use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
-use aide::OperationOutput;
-use aide::generate::GenContext;
-use aide::openapi::{self, MediaType, Operation, SchemaObject};
-use aide::transform::TransformResponse;
-use axum::response::sse::{Event, Sse};
-use axum::response::{IntoResponse, Response};
 use buzzer_shared::shutdown::Shutdown;
-use futures_util::stream;
-use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
 use crate::auth::Pass;
-use crate::negotiate::EVENT_STREAM;
 use crate::problem::ApiError;
 
 pub use feed::{Choice, FeedEvents, read_cursor};
 pub use job::JobEvents;
+pub use sse::{EventStream, or_streams};
 
 /// A stream that is quiet says so often that it is there: proxies cut what is silent, mostly after a minute.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How soon the store is asked again.
 const STORE_RETRY: Duration = Duration::from_secs(1);
-/// How soon a browser comes back whose stream was cut.
-const COME_BACK: Duration = Duration::from_secs(1);
 
 /// How often it is asked whether a key is still good: a quiet stream sees to it with each sign of life.
 const PASS: Duration = Duration::from_secs(10);
-
-/// Tells proxies, nginx for one, to hand on what comes at once.
-const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Where the events of a stream come from.
 pub trait Source: Send + 'static {
@@ -48,31 +37,40 @@ pub trait Source: Send + 'static {
     fn step(&mut self, until: Instant) -> impl Future<Output = Result<Step, ApiError>> + Send;
 
     /// What a quiet stream says; `None` when there is nothing left to wait for.
-    fn sign_of_life(&mut self) -> impl Future<Output = Result<Option<Event>, ApiError>> + Send;
+    fn sign_of_life(&mut self) -> impl Future<Output = Result<Option<Said>, ApiError>> + Send;
 }
 
 /// What came of waiting for the next event.
 pub enum Step {
-    Show(Event),
+    Show(Said),
     Quiet,
     End,
 }
 
-/// The answer that shows what comes from `source` to who has this pass, as long as it is good and until `shutdown`.
-pub fn answer(pass: Pass, shutdown: Shutdown, source: impl Source) -> Response {
-    let now = Instant::now();
-    let live = Live { source, pass, shutdown, good_until: now + PASS, quiet_until: now + KEEP_ALIVE };
-    let events = stream::unfold(live, async |mut live| {
-        let event = live.next().await?;
-        Some((Ok::<_, Infallible>(event), live))
-    });
-    let mut response = Sse::new(events).into_response();
-    response.headers_mut().insert(BUFFERING, HeaderValue::from_static("no"));
-    response
+/// What a stream says. An `id` is what a client goes on from that has heard this last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// The beginning of every stream, which also brings the head of the answer on its way.
+    Greeting { id: Option<String> },
+    /// An event: its type, and all of it as one line of JSON.
+    Event { id: String, r#type: &'static str, data: Arc<str> },
+    /// That the stream lives.
+    Life { id: Option<String> },
 }
 
-/// A source for somebody who is let in.
-struct Live<S> {
+/// Why a stream has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// There will be nothing more.
+    Over,
+    /// This process stops.
+    Stopping,
+    /// The pass is good no longer.
+    Unwelcome,
+}
+
+/// A source for somebody who is let in, until `shutdown`.
+pub struct Live<S> {
     source: S,
     pass: Pass,
     shutdown: Shutdown,
@@ -83,85 +81,46 @@ struct Live<S> {
 }
 
 impl<S: Source> Live<S> {
-    /// The next event or sign of life; `None` at the end.
-    async fn next(&mut self) -> Option<Event> {
+    /// Shows what comes from `source` to who has this pass, as long as it is good and until `shutdown`.
+    pub fn new(source: S, pass: Pass, shutdown: Shutdown) -> Self {
+        let now = Instant::now();
+        Self { source, pass, shutdown, good_until: now + PASS, quiet_until: now + KEEP_ALIVE }
+    }
+
+    /// The next event or sign of life. Dropped half-way, it may lose one.
+    async fn next(&mut self) -> Result<Said, Ending> {
         let shutdown = self.shutdown.clone();
         tokio::select! {
-            event = self.step() => event,
-            () = shutdown.requested() => None,
+            said = self.step() => said,
+            () = shutdown.requested() => Err(Ending::Stopping),
         }
     }
 
-    async fn step(&mut self) -> Option<Event> {
-        let event = match self.source.step(self.quiet_until).await {
-            Ok(Step::Show(event)) => Ok(Some(event)),
+    async fn step(&mut self) -> Result<Said, Ending> {
+        let said = match self.source.step(self.quiet_until).await {
+            Ok(Step::Show(said)) => Ok(Some(said)),
             Ok(Step::Quiet) => self.source.sign_of_life().await,
             Ok(Step::End) => Ok(None),
             Err(error) => Err(error),
         };
-        let event = match event {
-            Ok(event) => event?,
+        let said = match said {
+            Ok(said) => said.ok_or(Ending::Over)?,
             Err(error) => {
                 tracing::debug!(%error, "a stream waits for the store");
                 tokio::time::sleep(STORE_RETRY).await;
-                sign_of_life()
+                Said::Life { id: None }
             }
         };
         // Last, so that whose key was revoked meanwhile is not shown what came since.
         if self.good_until <= Instant::now() {
             if !self.pass.is_good().await {
-                return None;
+                return Err(Ending::Unwelcome);
             }
             self.good_until = Instant::now() + PASS;
         }
         self.quiet_until = Instant::now() + KEEP_ALIVE;
-        Some(event)
+        Ok(said)
     }
-}
-
-/// Such an answer, for the document.
-pub struct EventStream;
-
-impl OperationOutput for EventStream {
-    type Inner = Self;
-
-    fn operation_response(_: &mut GenContext, _: &mut Operation) -> Option<openapi::Response> {
-        let content = [(EVENT_STREAM.into(), media_type())].into_iter().collect();
-        Some(openapi::Response { content, ..openapi::Response::default() })
-    }
-
-    fn inferred_responses(
-        _: &mut GenContext,
-        _: &mut Operation,
-    ) -> Vec<(Option<openapi::StatusCode>, openapi::Response)> {
-        Vec::new()
-    }
-}
-
-/// Says that an answer may be a stream instead.
-pub fn or_streams<T>(mut response: TransformResponse<'_, T>) -> TransformResponse<'_, T> {
-    response.inner().content.insert(EVENT_STREAM.into(), media_type());
-    response
-}
-
-/// OpenAPI 3.1 has no word for the events within a stream.
-fn media_type() -> MediaType {
-    let json_schema = schemars::json_schema!({
-        "type": "string",
-        "description": "Server-sent events: `event` is the `type` of an event, `data` the event as JSON \
-                        (`#/components/schemas/EventView`), `id` what to go on from.",
-    });
-    let schema = Some(SchemaObject { json_schema, external_docs: None, example: None });
-    MediaType { schema, ..MediaType::default() }
-}
-
-/// The beginning of every stream, which also brings the head of the answer on its way.
-fn greeting() -> Event {
-    Event::default().retry(COME_BACK)
-}
-
-fn sign_of_life() -> Event {
-    Event::default().comment("")
 }
 
 #[cfg(test)]
@@ -182,8 +141,8 @@ mod tests {
             Ok(Step::Quiet)
         }
 
-        async fn sign_of_life(&mut self) -> Result<Option<Event>, ApiError> {
-            Ok(Some(sign_of_life()))
+        async fn sign_of_life(&mut self) -> Result<Option<Said>, ApiError> {
+            Ok(Some(Said::Life { id: None }))
         }
     }
 
@@ -194,14 +153,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_quiet_stream_says_that_it_lives_and_so_does_one_whose_store_is_away() {
-        assert!(live(Silent { is_away: false }, Duration::from_millis(1)).next().await.is_some());
-        assert!(live(Silent { is_away: true }, KEEP_ALIVE).next().await.is_some());
+        let life = Ok(Said::Life { id: None });
+        assert_eq!(live(Silent { is_away: false }, Duration::from_millis(1)).next().await, life);
+        assert_eq!(live(Silent { is_away: true }, KEEP_ALIVE).next().await, life);
     }
 
     #[tokio::test]
     async fn the_time_of_the_next_sign_is_counted_from_the_last() {
         let mut live = live(Silent { is_away: false }, Duration::from_millis(1));
-        assert!(live.next().await.is_some());
+        assert!(live.next().await.is_ok());
         assert!(live.quiet_until > Instant::now() + KEEP_ALIVE / 2);
     }
 
@@ -209,6 +169,6 @@ mod tests {
     async fn a_stream_ends_when_the_process_stops() {
         let mut live = live(Silent { is_away: false }, KEEP_ALIVE);
         live.shutdown.request();
-        assert!(live.next().await.is_none());
+        assert_eq!(live.next().await, Err(Ending::Stopping));
     }
 }

@@ -60,10 +60,18 @@ impl EventView {
     /// # Errors
     /// Never, as far as anybody knows: all of it is plain data.
     pub fn to_line(&self) -> Result<String, ApiError> {
-        let text = serde_json::to_string(self).map_err(|error| not_json(&error))?;
-        // Within a JSON text, a line break can only be white space.
-        Ok(if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text })
+        to_line(self)
     }
+}
+
+/// Anything as JSON on one line. What it holds was kept as it came, and may have line breaks between its values.
+///
+/// # Errors
+/// When it is not plain data.
+pub fn to_line(value: &impl Serialize) -> Result<String, ApiError> {
+    let text = serde_json::to_string(value).map_err(|error| not_json(&error))?;
+    // Within a JSON text, a line break can only be white space.
+    Ok(if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ") } else { text })
 }
 
 fn raw(value: &impl Serialize) -> Result<Box<RawValue>, ApiError> {

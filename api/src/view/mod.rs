@@ -3,5 +3,5 @@
 mod event;
 mod job;
 
-pub use event::EventView;
+pub use event::{EventView, to_line};
 pub use job::{Content, JobView, Waiting};

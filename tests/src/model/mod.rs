@@ -9,6 +9,7 @@ pub mod worker;
 use std::time::Duration;
 
 use buzzer_api::config::{ApiConfig, AuthMode, Leases, StoreAddress, WebhookConfig};
+use buzzer_api::origins::Origins;
 use buzzer_api::retention::Retention;
 use buzzer_shared::config::ByteSize;
 use buzzer_shared::time::Span;
@@ -29,6 +30,7 @@ pub fn api_config(store: StoreAddress, lease: Span) -> ApiConfig {
         max_waiting: 1_000_000,
         max_streams: 100,
         max_stored: ByteSize(1 << 40),
+        origins: Origins::default(),
         webhooks: WebhookConfig::default(),
         worker_user: None,
         drain: Span::from_secs(1),

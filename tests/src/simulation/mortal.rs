@@ -116,6 +116,7 @@ mortal! { Store {
     async fn job(&self, tenant: &Tenant, id: JobId) -> Result<Option<Job>, StoreError>;
     async fn job_with_content(&self, tenant: &Tenant, id: JobId) -> Result<Option<JobWithContent>, StoreError>;
     async fn small_jobs(&self, tenant: &Tenant, ids: &[JobId], most: usize) -> Result<Vec<JobWithContent>, StoreError>;
+    async fn seqs(&self, tenant: &Tenant, ids: &[JobId]) -> Result<HashMap<JobId, u32>, StoreError>;
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError>;
     async fn events(&self, tenant: &Tenant, id: JobId, after: u32, limit: usize) -> Result<Vec<Entry>, StoreError>;
     async fn feed(&self, tenant: &Tenant, after: i64, limit: usize) -> Result<Vec<Fed>, StoreError>;

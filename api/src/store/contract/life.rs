@@ -235,6 +235,19 @@ pub async fn a_log_goes_on_from_any_number(store: Arc<dyn Store>) {
     assert_eq!(fed.into_iter().map(|fed| fed.entry).collect::<Vec<_>>(), whole, "the feed shows the same");
 }
 
+pub async fn many_jobs_are_asked_at_once_how_far_they_are(store: Arc<dyn Store>) {
+    let (new, unknown) = (keep(&*store, draft("demo.sleep")).await.id, JobId::new(NOW));
+    let done = keep_claimed(&*store, draft("echo"), NOW + LEASE).await.id;
+    change(&*store, done, success(1), NOW).await;
+    let ids = [done, unknown, new];
+    let own = store.seqs(&Tenant::default(), &ids).await.unwrap();
+    assert_eq!(own, [(new, 1), (done, read(&*store, done).await.seq)].into());
+    assert_eq!(store.seqs(&"other".parse().unwrap(), &ids).await.unwrap(), [].into(), "nobody has them there");
+    keep(&*store, Job { tenant: "other".parse().unwrap(), ..draft("echo") }).await;
+    assert_eq!(store.seqs(&"other".parse().unwrap(), &ids).await.unwrap(), [].into(), "they are another's");
+    assert_eq!(store.seqs(&Tenant::default(), &[]).await.unwrap(), [].into());
+}
+
 pub async fn what_is_known_about_a_run_is_kept_with_the_job(store: Arc<dyn Store>) {
     let draft = Job { retry_of: Some(JobId::new(NOW)), delivery: DeliveryMode::AtMostOnce, ..draft("echo") };
     let once = keep_claimed(&*store, draft.clone(), NOW + LEASE).await;

@@ -69,6 +69,7 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         the_log_has_no_gaps_whoever_writes_at_once
         the_feed_rises_in_the_order_of_commits
         a_log_goes_on_from_any_number
+        many_jobs_are_asked_at_once_how_far_they_are
 
         claims_take_higher_priority_first_then_the_oldest
         no_job_is_claimed_twice

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::time::Time;
 use deadpool_postgres::GenericClient;
@@ -30,6 +32,22 @@ pub(super) async fn of_job(
     )
     .await?;
     rows.iter().map(entry).collect()
+}
+
+/// The number of the newest entry of each of these jobs.
+pub(super) async fn seqs(
+    client: &impl GenericClient,
+    names: &Names,
+    tenant: &Tenant,
+    ids: &[JobId],
+) -> Result<HashMap<JobId, u32>, Failure> {
+    let Some(tenant) = names.tenant_id(client, tenant).await? else {
+        return Ok(HashMap::new());
+    };
+    let ids: Vec<_> = ids.iter().map(|id| *id.as_uuid()).collect();
+    let sql = "SELECT id, seq FROM jobs WHERE id = ANY($1) AND tenant = $2";
+    let rows = row::query(client, sql, &[&ids, &tenant]).await?;
+    rows.iter().map(|row| Ok((JobId::from(row.try_get::<_, Uuid>(0)?), count(row, 1)?))).collect()
 }
 
 /// What a tenant's jobs have logged after `after`, in the order of commits.

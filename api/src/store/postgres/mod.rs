@@ -346,6 +346,11 @@ impl Store for PostgresStore {
         in_time(async { list::small(&pools.read().await?, names, tenant, ids, most).await }).await
     }
 
+    async fn seqs(&self, tenant: &Tenant, ids: &[JobId]) -> Result<HashMap<JobId, u32>, StoreError> {
+        let House { pools, names, .. } = &*self.house;
+        in_time(async { log::seqs(&pools.read().await?, names, tenant, ids).await }).await
+    }
+
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
         let House { pools, names, .. } = &*self.house;
         in_time(async { list::jobs(&pools.read().await?, names, tenant, filter, page).await }).await

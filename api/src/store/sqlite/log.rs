@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use buzzer_shared::id::{JobId, Tenant};
 use buzzer_shared::time::Time;
 use rusqlite::{Row, params};
@@ -65,6 +67,22 @@ pub(super) fn of_job(
         entries.push(entry(row)?);
     }
     Ok(entries)
+}
+
+/// The number of the newest entry of each of these jobs.
+pub(super) fn seqs(session: &Session, tenant: &Tenant, ids: &[JobId]) -> Result<HashMap<JobId, u32>, StoreError> {
+    let Some(tenant) = session.tenant_id(tenant)? else {
+        return Ok(HashMap::new());
+    };
+    let mut statement = session.prepare("SELECT seq FROM jobs WHERE id = ?1 AND tenant = ?2")?;
+    let mut seqs = HashMap::with_capacity(ids.len());
+    for id in ids {
+        let mut rows = statement.query(params![id.as_uuid(), tenant])?;
+        if let Some(row) = rows.next()? {
+            seqs.insert(*id, row.get(0)?);
+        }
+    }
+    Ok(seqs)
 }
 
 /// What a tenant's jobs have logged after `after`, in the order of commits.

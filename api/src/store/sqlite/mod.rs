@@ -314,6 +314,11 @@ impl Store for SqliteStore {
         self.readers.read(move |session| list::small(session, &tenant, &ids, most)).await
     }
 
+    async fn seqs(&self, tenant: &Tenant, ids: &[JobId]) -> Result<HashMap<JobId, u32>, StoreError> {
+        let (tenant, ids) = (tenant.clone(), ids.to_vec());
+        self.readers.read(move |session| log::seqs(session, &tenant, &ids)).await
+    }
+
     async fn jobs(&self, tenant: &Tenant, filter: &Filter, page: Page) -> Result<Vec<Listed>, StoreError> {
         let (tenant, filter) = (tenant.clone(), filter.clone());
         self.readers.read(move |session| list::jobs(session, &tenant, &filter, page)).await

@@ -1,0 +1,56 @@
+//! One WebSocket for many jobs: hand them in, follow them, cancel them.
+
+mod carry_out;
+mod command;
+mod followed;
+mod frame;
+mod session;
+
+use aide::axum::ApiRouter;
+use aide::axum::routing::get_with;
+use aide::transform::TransformOperation;
+use axum::extract::State;
+use axum::response::Response;
+
+use crate::auth::Caller;
+use crate::extract::Query;
+use crate::problem::ApiError;
+use crate::state::AppState;
+use crate::websocket::{Upgrade, or_upgrades};
+
+use session::Session;
+
+/// What a command may have beside the body of a job.
+const FRAME_ROOM: usize = 4 * 1024;
+
+pub fn router() -> ApiRouter<AppState> {
+    ApiRouter::new().api_route("/v1/socket", get_with(socket, doc))
+}
+
+/// Nothing can be asked for here.
+#[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct SocketQuery {}
+
+fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    or_upgrades(op, "Messages of a WebSocket follow.")
+        .id("openSocket")
+        .tag("jobs")
+        .summary("Many jobs over one WebSocket")
+        .description(
+            "Asks to upgrade to a WebSocket, over which jobs are handed in, followed, unfollowed and canceled: each text message \
+             is a command or its answer, an event or a problem, as JSON. It counts as one stream. A message that is too large \
+             closes it with 1009, a binary one with 1003, a key that was revoked with 1008, the end of this API with 1001.",
+        )
+}
+
+async fn socket(
+    caller: Caller,
+    upgrade: Upgrade,
+    State(state): State<AppState>,
+    Query(SocketQuery {}): Query<SocketQuery>,
+) -> Result<Response, ApiError> {
+    let (pass, place) = (state.gate.pass(&caller), state.bounds.stream()?);
+    let largest = state.max_body.saturating_add(FRAME_ROOM);
+    Ok(upgrade.answer(largest, move |socket| Session::new(state, caller.tenant, pass, place).run(socket)))
+}
