@@ -48,6 +48,7 @@ pub(super) struct Session {
 }
 
 /// What happens next.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, and it is taken apart at once")]
 enum Next {
     Stop,
     Begun(Begun),

@@ -162,7 +162,7 @@ impl Messages<'_> {
     pub async fn garbage(self) -> Result<Vec<Planted>, GroundError> {
         let connection = self.node.connect().await?;
         let channel = open(&connection).await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(unconfirmed)?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await.map_err(|error| unconfirmed(&error))?;
         let mut planted = Vec::new();
         for queue in self.queues() {
             for (mark, properties, body) in self.garbage_for(&queue) {
@@ -271,14 +271,14 @@ async fn publish_confirmed(
 ) -> Result<bool, GroundError> {
     let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
     let published = channel.basic_publish("".into(), queue.into(), options, body, properties).await;
-    let confirmation = published.map_err(unconfirmed)?;
+    let confirmation = published.map_err(|error| unconfirmed(&error))?;
     // A damaged queue says nothing.
     let confirmed = timeout(CONFIRM_LIMIT, confirmation).await;
     Ok(matches!(confirmed, Ok(Ok(Confirmation::Ack(None)))))
 }
 
-fn unconfirmed(error: lapin::Error) -> GroundError {
-    GroundError::said("a message to RabbitMQ", &error)
+fn unconfirmed(error: &lapin::Error) -> GroundError {
+    GroundError::said("a message to RabbitMQ", error)
 }
 
 async fn close(connection: Connection) {
