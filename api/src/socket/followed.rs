@@ -194,3 +194,133 @@ impl Followed {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use buzzer_shared::kind::KindSpec;
+    use buzzer_shared::time::Time;
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::lifecycle::{Job, LogType, accept};
+    use crate::store::sqlite::SqliteStore;
+    use crate::store::{Asked, Submission, Wish};
+
+    const NOW: Time = Time::from_millis(1_795_000_000_000);
+
+    struct Stage {
+        store: Arc<dyn Store>,
+        wake: Wake,
+        _directory: TempDir,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let directory = TempDir::new().unwrap();
+            let store = SqliteStore::open(&directory.path().join("buzzer.db")).unwrap();
+            Self { store: Arc::new(store), wake: Wake::default(), _directory: directory }
+        }
+
+        async fn submit(&self) -> JobId {
+            let accepted =
+                accept(Job::new(JobId::new(NOW), Tenant::default(), &KindSpec::any("echo".parse().unwrap()), NOW));
+            let id = accepted.job.id;
+            self.store.submit(Submission { accepted, input: Bytes::from_static(b"1"), key: None }).await.unwrap();
+            id
+        }
+
+        /// Ends it, and tells nobody.
+        async fn cancel(&self, id: JobId) {
+            let asked = self.store.ask(&Tenant::default(), id, Wish::Cancel, NOW).await.unwrap();
+            assert!(matches!(asked, Some(Asked::Changed(_))), "{asked:?}");
+        }
+
+        fn followed(&self) -> Followed {
+            Followed::new(Arc::clone(&self.store), Tenant::default(), &self.wake)
+        }
+    }
+
+    fn shown(told: Told) -> (JobId, u32, LogType) {
+        match told {
+            Told::Event(view) => (view.job_id, view.seq, view.r#type),
+            Told::Gone(id) => panic!("{id} is gone"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_and_what_comes_is_told_and_the_last_event_ends_it() {
+        let stage = Stage::new();
+        let (one, other) = (stage.submit().await, stage.submit().await);
+        let mut followed = stage.followed();
+        followed.follow(ToFollow { id: one, after: 0 });
+        followed.follow(ToFollow { id: other, after: 1 });
+        assert_eq!(shown(followed.next().await), (one, 1, LogType::Accepted));
+        stage.cancel(other).await;
+        stage.wake.changed(other);
+        assert_eq!(shown(followed.next().await), (other, 2, LogType::Canceled));
+        assert_eq!((followed.len(), followed.has(one), followed.has(other)), (1, true, false));
+        stage.cancel(one).await;
+        stage.wake.everybody();
+        assert_eq!(shown(followed.next().await), (one, 2, LogType::Canceled));
+        assert_eq!(followed.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_no_word_came_of_is_found_when_all_are_looked_at() {
+        let stage = Stage::new();
+        let (one, other) = (stage.submit().await, stage.submit().await);
+        let mut followed = stage.followed();
+        for id in [one, other] {
+            followed.follow(ToFollow { id, after: 1 });
+        }
+        for id in [one, other] {
+            stage.cancel(id).await;
+        }
+        assert!(matches!(stage.store.delete(&Tenant::default(), other).await, Ok(crate::store::Deleted::Gone(_))));
+        (followed.turns, followed.has_turn) = Default::default();
+        followed.look_at = Instant::now();
+        let mut told = [followed.next().await, followed.next().await];
+        told.sort_by_key(|told| matches!(told, Told::Event(_)));
+        let [Told::Gone(gone), Told::Event(last)] = told else { panic!("{told:?}") };
+        assert_eq!((gone, last.job_id, last.seq), (other, one, 2));
+        assert_eq!(followed.len(), 0);
+    }
+
+    /// Whatever is dropped half-way is told all the same, and once.
+    #[tokio::test]
+    async fn a_wait_that_is_dropped_loses_nothing() {
+        let stage = Stage::new();
+        let ids = [stage.submit().await, stage.submit().await];
+        let mut followed = stage.followed();
+        for id in ids {
+            followed.follow(ToFollow { id, after: 0 });
+        }
+        for id in ids {
+            let told = match followed.next().now_or_never() {
+                Some(told) => told,
+                None => followed.next().await,
+            };
+            assert_eq!(shown(told), (id, 1, LogType::Accepted));
+        }
+        assert!(tokio::time::timeout(Duration::from_millis(50), followed.next()).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn who_is_followed_again_is_told_from_there_and_who_is_not_is_told_nothing() {
+        let stage = Stage::new();
+        let id = stage.submit().await;
+        let mut followed = stage.followed();
+        for _ in 0..2 {
+            followed.follow(ToFollow { id, after: 0 });
+            assert_eq!(shown(followed.next().await), (id, 1, LogType::Accepted));
+        }
+        followed.unfollow(id);
+        stage.cancel(id).await;
+        stage.wake.changed(id);
+        followed.look_at = Instant::now();
+        assert!(tokio::time::timeout(Duration::from_millis(50), followed.next()).await.is_err());
+        assert_eq!(followed.len(), 0);
+    }
+}

@@ -1,4 +1,4 @@
-//! WebSockets: what goes over them, who may open them, and how they end.
+//! What goes over a WebSocket, who may open one, and how it ends.
 
 mod events;
 mod example;
