@@ -114,7 +114,7 @@ impl Session {
     }
 
     fn has_room(&self) -> bool {
-        let bytes_max = self.state.max_body + FRAME_ROOM;
+        let bytes_max = self.state.max_body.saturating_add(FRAME_ROOM);
         self.waits.is_none() && self.under_way.len() < COMMANDS_MAX && self.bytes < bytes_max
     }
 
