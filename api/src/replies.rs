@@ -140,6 +140,9 @@ impl Replies {
     /// there are at most as many of these as the prefetch allows.
     fn park(&self, delivery: Delivery, reason: &impl std::fmt::Display, mark: impl FnOnce(Message) -> Message) {
         let Delivery { message, receipt, .. } = delivery;
+        if bites(Fault::DropUnreadable) {
+            return receipt.acknowledge();
+        }
         tracing::warn!(%reason, r#type = %message.r#type, "a message on the replies queue is parked");
         let parked = mark(message.parked(&self.topology.replies_queue(), reason));
         let (broker, route) = (Arc::clone(&self.broker), self.topology.parking());

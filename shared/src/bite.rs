@@ -24,6 +24,10 @@ pub enum Fault {
     LoseFeedNumber,
     /// A number in a job's log is left out.
     LoseEventNumber,
+    /// A stream of events that is opened again leaves out the next one.
+    SkipOnReturn,
+    /// What nobody can read is thrown away.
+    DropUnreadable,
     /// What an older dispatch says counts.
     ForgetFence,
     /// A job goes out again under the dispatch that it had.

@@ -1,3 +1,4 @@
+use buzzer_shared::bite::{Fault, bites};
 use buzzer_shared::id::Tenant;
 use buzzer_shared::job::State;
 use buzzer_shared::kind::Kind;
@@ -76,7 +77,7 @@ impl FeedEvents {
             tenant,
             choice,
             follower,
-            seen,
+            seen: seen + i64::from(seen > 0 && bites(Fault::SkipOnReturn)),
             told: seen,
             page: FeedPage::default(),
             progress: Progress::New,

@@ -21,7 +21,7 @@ use buzzer_api::store::sqlite::SqliteStore;
 use buzzer_api::store::{Filter, Listed, Page, Store};
 use buzzer_shared::broker::Broker;
 use buzzer_shared::id::{Tenant, WorkerId};
-use buzzer_shared::message::{Outcome, Retry, RunResult};
+use buzzer_shared::message::{Message, Outcome, Retry, RunResult};
 use buzzer_shared::problem::Problem;
 use buzzer_shared::time::{Clock, Span, Time};
 use buzzer_shared::topology::Route;
@@ -334,6 +334,7 @@ impl World {
         })
         .await;
         self.speak_too_late().await;
+        self.speak_nonsense().await;
         self.until("nothing to be counted as out", async |world| world.api.as_ref().is_some_and(|api| api.out() == 0))
             .await;
         self.until("P3: who reads along to be shown all", async |world| world.ledger.is_fed(&world.jobs())).await;
@@ -358,6 +359,24 @@ impl World {
         if self.digest() != before {
             self.ledger.broken("P2: what was said after the end of all jobs has changed something".into());
         }
+    }
+
+    /// What nobody can read is put aside.
+    async fn speak_nonsense(&self) {
+        let (line, before) = (self.node.line(), self.parked().await);
+        for r#type in ["", "buzzer.outcome.v99", Outcome::TYPE] {
+            let nonsense = Message { r#type: r#type.into(), body: "{".into(), ..Message::default() };
+            line.publish(topology().outcome(), nonsense).await.expect("an honest broker");
+        }
+        self.until("P6: what nobody can read to be parked", async |world| world.parked().await == before + 3).await;
+    }
+
+    /// How many messages are parked.
+    async fn parked(&self) -> usize {
+        let browsed = self.node.line().browse(topology().parking_queue(), 1).await.expect("an honest broker");
+        let waiting = browsed.waiting;
+        browsed.close().await.expect("an honest broker");
+        waiting
     }
 
     /// Looks until it is so, for as long as healing may take.
