@@ -159,6 +159,7 @@ async fn a_broker_that_is_away_or_lets_nobody_in_is_waited_for_in_one_line() {
             // It has tried again several times by then.
             assert_eq!(log.log().matches(said).count(), 1, "{}", log.log());
             assert!(!log.log().contains("s3cret") && !log.log().contains(" is away"), "{}", log.log());
+            assert!(!log.log().contains("The worker runs"), "nothing comes yet: {}", log.log());
         }
     }
 }
@@ -205,6 +206,7 @@ async fn an_ordinary_start_tells_of_no_trouble() {
     api.knows("demo.crash").await;
     let id = api.client().accepted("echo", &serde_json::json!(1)).await;
     api.client().done(&id, SOON).await;
+    told(&worker, "The worker runs").await;
     for log in [api.process().log(), worker.log()] {
         assert!(!log.contains(" WARN ") && !log.contains(" ERROR ") && !log.contains("NOT_FOUND"), "{log}");
     }

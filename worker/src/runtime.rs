@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use buzzer_shared::broker::Broker;
+use buzzer_shared::broker::{Broker, Line};
 use buzzer_shared::id::WorkerId;
 use buzzer_shared::message::Announce;
 use buzzer_shared::shutdown::Shutdown;
@@ -153,13 +153,14 @@ impl Crew {
             attached.push((kind.spec.name.clone(), fed));
         }
 
-        let health = Health::new(id, broker.line(), attached, held.clone());
+        let line = broker.line();
+        let health = Health::new(id, line.clone(), attached, held.clone());
         if let Some(listener) = listener {
             tokio::spawn(health.clone().serve(listener, stops.leave.clone()));
         }
         let pulse = Pulse::new(broker, topology, worker.announcement(id), held, health);
         let pulse = tokio::spawn(pulse.run(worker.config.beat, shutdown.clone(), stops.leave.clone()));
-        info!(worker = %id, kinds = slots.len(), "The worker runs");
+        tokio::spawn(stops.leave.clone().run_until_cancelled_owned(say_that_it_runs(line, id, slots.len())));
         Self { intakes, pulse, slots, drain: worker.config.drain.as_duration(), shutdown, stops }
     }
 
@@ -211,6 +212,13 @@ impl Crew {
             info!("The broker did not take the last beat");
         }
         info!("The worker has stopped");
+    }
+}
+
+/// Says so once the broker is there: before that nothing comes, and the line says what is the matter.
+async fn say_that_it_runs(mut line: watch::Receiver<Line>, worker: WorkerId, kinds: usize) {
+    if line.wait_for(|line| *line == Line::Up).await.is_ok() {
+        info!(%worker, kinds, "The worker runs");
     }
 }
 
