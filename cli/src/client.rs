@@ -1,100 +1,31 @@
 //! Buzzer's HTTP interface, as far as the commands use it.
 
+mod config;
+mod error;
+mod events;
+
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use buzzer_api::auth::{NotAKey, Secret};
-use buzzer_shared::from_file::{FromFile, InvalidFile};
+use buzzer_api::auth::Secret;
 use buzzer_shared::id::JobId;
 use buzzer_shared::job::State;
 use buzzer_shared::kind::Kind;
-use buzzer_shared::problem::Problem;
-use buzzer_shared::time::{Span, Time};
-use bytes::Bytes;
-use clap::Args;
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
+use buzzer_shared::time::Span;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sse_stream::{Sse, SseByteStream};
 use url::Url;
 
-use crate::failure::in_words;
 use crate::job::Job;
 
-/// Which server.
-#[derive(Debug, Clone, Args)]
-pub struct ServerConfig {
-    /// Where Buzzer answers.
-    #[arg(
-        long,
-        global = true,
-        value_name = "URL",
-        env = "BUZZER_SERVER",
-        default_value = "http://127.0.0.1:8080",
-        value_parser = server,
-        help_heading = "Server"
-    )]
-    server: Url,
+pub use config::ServerConfig;
+pub use error::{ClientError, refusal, root_cause};
+pub use events::{Choice, Event, Events, Fed, Feed, FeedPlace};
 
-    /// The API key to get in with. Other users of this machine see what stands here, but not `BUZZER_KEY`.
-    #[arg(
-        long,
-        global = true,
-        env = "BUZZER_KEY",
-        hide_env_values = true,
-        value_parser = key,
-        help_heading = "Server"
-    )]
-    key: Option<Secret>,
-
-    /// A file that holds the API key, so that it need not stand in the environment.
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "BUZZER_KEY_FILE",
-        conflicts_with = "key",
-        help_heading = "Server"
-    )]
-    key_file: Option<String>,
-}
-
-impl ServerConfig {
-    /// The server, and the key to get in with.
-    ///
-    /// # Errors
-    /// When the key's file holds none.
-    pub fn read(self) -> Result<(Url, Option<Secret>), ClientError> {
-        let server = self.server.clone();
-        Ok((server, self.key()?))
-    }
-
-    /// Reads the file only here: `buzzer keys create >key` is just about to write it.
-    fn key(self) -> Result<Option<Secret>, InvalidFile> {
-        let Some(file) = self.key_file else { return Ok(self.key) };
-        let secret: FromFile<Secret> = file.parse()?;
-        Ok(Some(Secret::clone(&secret)))
-    }
-}
-
-fn key(text: &str) -> Result<Secret, String> {
-    text.parse().map_err(|error: NotAKey| format!("{error}; the idempotency key of a job is --idempotency-key"))
-}
-
-fn server(text: &str) -> Result<Url, String> {
-    match Url::parse(text) {
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            Err("leave user and password out: they would be printed with each error".into())
-        }
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("expected a URL like http://127.0.0.1:8080".into()),
-    }
-}
+use error::unreachable;
+use events::EventPage;
 
 /// A job to hand in.
 #[derive(Debug, Serialize)]
@@ -155,173 +86,11 @@ pub struct ParkedMessage {
     pub body: Option<String>,
 }
 
-/// Which events of the feed. The names are those of the query.
-#[derive(Debug, Default, Serialize)]
-pub struct Choice {
-    pub kind: Option<Kind>,
-    /// `name:value`.
-    pub tag: Option<String>,
-    pub state: Option<State>,
-}
-
-/// A place in the feed: what the server said as `id`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct FeedPlace(String);
-
-impl FromStr for FeedPlace {
-    type Err = NotAPlace;
-
-    fn from_str(text: &str) -> Result<Self, NotAPlace> {
-        let number = text.strip_prefix('f').filter(|number| number.parse::<u64>().is_ok());
-        number.map(|_| Self(text.into())).ok_or(NotAPlace)
-    }
-}
-
-impl fmt::Display for FeedPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a place in the feed is `f` and a number, like f0")]
-pub struct NotAPlace;
-
-/// Something that happened to a job.
-#[derive(Debug, Deserialize)]
-pub struct Event {
-    pub seq: u32,
-    pub job_id: JobId,
-    pub at: Time,
-    pub r#type: String,
-    pub data: Option<Box<RawValue>>,
-}
-
-/// Some events of a job, oldest first.
-#[derive(Debug, Deserialize)]
-struct EventPage {
-    items: Vec<Box<RawValue>>,
-}
-
-/// The events of a job as they come.
-pub struct Events {
-    server: Url,
-    stream: SseByteStream<BoxStream<'static, reqwest::Result<Bytes>>>,
-}
-
-impl Events {
-    /// The next event; `None` when the server has no more to say.
-    pub async fn next(&mut self) -> Result<Option<Said<Event>>, ClientError> {
-        while let Some(block) = self.block().await? {
-            // What has no data is no event, but a sign of life.
-            if let Some(json) = block.data {
-                return self.read(json).map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    async fn block(&mut self) -> Result<Option<Sse>, ClientError> {
-        self.stream.next().await.transpose().map_err(|error| self.cut(&error))
-    }
-
-    fn read(&self, json: String) -> Result<Said<Event>, ClientError> {
-        match serde_json::from_str(&json) {
-            Ok(value) => Ok(Said { value, json: json.into_bytes() }),
-            Err(error) => Err(ClientError::Strange { server: self.server.clone(), reason: error.to_string() }),
-        }
-    }
-
-    fn cut(&self, error: &sse_stream::Error) -> ClientError {
-        ClientError::Unreachable { server: self.server.clone(), reason: root_cause(error), in_doubt: false }
-    }
-}
-
-/// The events of all jobs of a tenant as they come, each with its place. They have no end of their own.
-pub struct Feed(Events);
-
-/// What comes in a feed.
-#[derive(Debug)]
-pub struct Fed {
-    pub place: FeedPlace,
-    /// `None`: the server says only where it is.
-    pub event: Option<Said<Event>>,
-}
-
-impl Feed {
-    /// What comes next; `None` when the server stops.
-    pub async fn next(&mut self) -> Result<Option<Fed>, ClientError> {
-        while let Some(block) = self.0.block().await? {
-            if let Some(place) = block.id {
-                let event = block.data.map(|json| self.0.read(json)).transpose()?;
-                return Ok(Some(Fed { place: FeedPlace(place), event }));
-            }
-        }
-        Ok(None)
-    }
-}
-
 /// What the server said, and the JSON it said it in.
 #[derive(Debug)]
 pub struct Said<T> {
     pub value: T,
     pub json: Vec<u8>,
-}
-
-/// Why there is no good answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    #[error("cannot reach {server}: {reason}{}", doubt(*.in_doubt))]
-    Unreachable {
-        server: Url,
-        reason: String,
-        /// Whether a job that was handed in may have been accepted all the same.
-        in_doubt: bool,
-    },
-    /// The file that is to hold the API key does not.
-    #[error("invalid BUZZER_KEY_FILE (--key-file): {0}")]
-    KeyFile(#[from] InvalidFile),
-    #[error("{}", in_words(.0))]
-    Refused(Box<Problem>),
-    #[error("{server} {}; `buzzer keys create` makes one", want(*.had_key))]
-    NotLetIn {
-        server: Url,
-        /// Whether a key was sent: then it is the wrong one.
-        had_key: bool,
-    },
-    /// Somebody answers there, but not Buzzer, or one of another age.
-    #[error("{server} does not answer as Buzzer does: {reason}")]
-    Strange { server: Url, reason: String },
-}
-
-fn doubt(in_doubt: bool) -> &'static str {
-    if in_doubt { ". It may have been accepted; with --idempotency-key it is safe to ask again" } else { "" }
-}
-
-fn want(had_key: bool) -> &'static str {
-    if had_key {
-        "does not know this API key, or it was revoked: set BUZZER_KEY to another"
-    } else {
-        "lets nobody in without an API key: set BUZZER_KEY to one"
-    }
-}
-
-impl ClientError {
-    /// Whether the same request may well be answered a little later.
-    pub fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::KeyFile(_) | Self::NotLetIn { .. } => false,
-            Self::Refused(problem) => problem.status.is_some_and(|status| status >= 500 || status == 429),
-            // A proxy whose server is just being restarted.
-            Self::Strange { reason, .. } => reason.starts_with("it answered 5"),
-        }
-    }
-
-    /// Whether the server has no place left for another stream of events; all else it answers.
-    pub fn is_want_of_streams(&self) -> bool {
-        matches!(self, Self::Refused(problem) if problem.r#type == "/problems/too-many-streams")
-    }
 }
 
 /// How long a question for news is held.
@@ -356,10 +125,11 @@ impl Client {
             // A key must not follow to another host, and a POST must not become a GET.
             builder.connect_timeout(CONNECT_DEADLINE).redirect(reqwest::redirect::Policy::none())
         };
-        let made = |error| unreachable(&config.server, &error, false);
+        let (server, key) = config.read()?;
+        let made = |error| unreachable(&server, &error, false);
         let (http, streams) = (builder().build(), builder().read_timeout(SILENCE).build());
-        let (http, streams, server) = (http.map_err(made)?, streams.map_err(made)?, config.server.clone());
-        Ok(Self { http, streams, server, key: config.key()? })
+        let (http, streams) = (http.map_err(made)?, streams.map_err(made)?);
+        Ok(Self { http, streams, server, key })
     }
 
     /// Hands in a job. Under the same `key`, the same order is answered with the same job.
@@ -401,8 +171,7 @@ impl Client {
         if status == StatusCode::NO_CONTENT {
             return Ok(None);
         }
-        let stream = SseByteStream::new(response.bytes_stream().boxed());
-        Ok(Some(Events { server: self.server.clone(), stream }))
+        Ok(Some(Events::of(self.server.clone(), response)))
     }
 
     /// The events of a job after event `seq`, as soon as there are any, or none after a while. For who gets no stream.
@@ -523,16 +292,6 @@ impl Client {
     }
 }
 
-/// What an answer says that is no success.
-pub fn refusal(server: &Url, had_key: bool, status: StatusCode, body: &[u8]) -> ClientError {
-    let server = server.clone();
-    match serde_json::from_slice::<Problem>(body) {
-        Ok(_) if status == StatusCode::UNAUTHORIZED => ClientError::NotLetIn { server, had_key },
-        Ok(problem) => ClientError::Refused(Box::new(Problem { status: Some(status.as_u16()), ..problem })),
-        Err(_) => ClientError::Strange { server, reason: format!("it answered {status}") },
-    }
-}
-
 /// The body, or so much of it that it is certainly too long.
 async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     let mut body = Vec::new();
@@ -544,29 +303,14 @@ async fn read(mut response: Response) -> Result<Vec<u8>, reqwest::Error> {
     Ok(body)
 }
 
-fn unreachable(server: &Url, error: &reqwest::Error, hands_in: bool) -> ClientError {
-    let connected = !error.is_connect() && !error.is_builder();
-    let reason = if error.is_timeout() { "it does not answer in time".into() } else { root_cause(error) };
-    ClientError::Unreachable { server: server.clone(), reason, in_doubt: hands_in && connected }
-}
-
-/// The innermost error is the one that says something: `Connection refused`, not `error sending request`.
-pub fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn client(server: &str) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let server = super::server(server).unwrap();
-        Client::new(ServerConfig { server, key: None, key_file: None }).unwrap()
+        let server = Url::parse(server).unwrap();
+        Client::new(ServerConfig::at(server)).unwrap()
     }
 
     #[test]
@@ -578,8 +322,6 @@ mod tests {
         ] {
             assert_eq!(client(server).url(&["jobs", "http.request"]).as_str(), url);
         }
-        assert!(server("127.0.0.1:8080").is_err());
-        assert!(server("ftp://127.0.0.1").is_err());
     }
 
     #[test]
@@ -596,19 +338,6 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_key_is_read_by_who_talks_to_a_server() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let name = file.path().to_str().unwrap();
-        let config =
-            || ServerConfig { server: server("http://a").unwrap(), key: None, key_file: Some(name.parse().unwrap()) };
-        let refused = config().key().unwrap_err().to_string();
-        assert!(refused.contains(name) && refused.contains("is empty"), "{refused}");
-        let key = Secret::random().unwrap();
-        std::fs::write(file.path(), key.reveal()).unwrap();
-        assert_eq!(config().key().unwrap(), Some(key));
-    }
-
-    #[test]
     fn a_key_is_sent_and_not_printed() {
         let key = Secret::random().unwrap();
         let client = client("http://a");
@@ -616,12 +345,6 @@ mod tests {
         let request = client.request(Method::GET, &["jobs"]).build().unwrap();
         assert_eq!(request.headers()["authorization"], format!("Bearer {}", key.reveal()));
         assert!(!format!("{client:?} {request:?}").contains(key.reveal()));
-    }
-
-    #[test]
-    fn a_text_that_is_no_key_is_refused_and_not_repeated() {
-        let refused = key("order-4711").unwrap_err();
-        assert!(refused.contains("--idempotency-key") && !refused.contains("4711"), "{refused}");
     }
 
     #[test]
