@@ -33,8 +33,8 @@ async fn every_reference_leads_somewhere() {
     assert!(document["openapi"].as_str().unwrap().starts_with("3.1."), "{}", document["openapi"]);
     let mut references = Vec::new();
     collect_references(&document, &mut references);
-    // The schemas of the three kinds have references of their own.
-    assert!(references.iter().any(|to| to.contains("_input/$defs/")), "{references:?}");
+    // The schemas of the three kinds have definitions of their own.
+    assert!(references.iter().any(|to| to.contains("_input.")), "{references:?}");
     for to in references {
         let pointer = to.strip_prefix('#').unwrap_or_else(|| panic!("{to} leads out of the document"));
         assert!(document.pointer(pointer).is_some(), "{to} leads nowhere");

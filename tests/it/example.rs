@@ -1,9 +1,10 @@
 //! The page of `examples/events` in a real browser, while the API behind it is killed and comes back.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use buzzer_tests::browser::chromium;
 use buzzer_tests::outside::Outside;
 use buzzer_tests::wait::{eventually, within};
 use regex::Regex;
@@ -13,15 +14,8 @@ use tokio::process::Command;
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-fn browser() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut programs = std::env::split_paths(&path).map(|folder| folder.join("chromium"));
-    programs.find(|program| program.exists()).expect("no chromium in PATH: install it; `./test` does so on Debian")
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_each_event_once_across_a_kill_of_the_api() {
-    let browser = browser();
     let mut system = Outside::up(&[("BUZZER_DEMO", "1")]).await;
     system.knows("demo.progress").await;
     let client = system.client();
@@ -39,11 +33,7 @@ async fn the_page_shows_each_event_once_across_a_kill_of_the_api() {
     let address = within("the server", LIMIT, lines.next_line()).await.unwrap().unwrap();
 
     let profile = tempfile::tempdir().unwrap();
-    let mut page = Command::new(browser);
-    page.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--enable-logging=stderr"]);
-    page.arg(format!("--user-data-dir={}", profile.path().display())).arg(format!("{address}/#start"));
-    let mut page =
-        page.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut page = chromium(profile.path()).arg(format!("{address}/#start")).spawn().unwrap();
     let mut console = BufReader::new(page.stderr.take().unwrap()).lines();
     // What the page says of each event that it shows.
     let looking = tokio::spawn(async move {

@@ -5,6 +5,7 @@
 mod bench;
 mod broker;
 mod cancel;
+mod clients;
 mod damage;
 mod doctor;
 mod document;
@@ -19,6 +20,7 @@ mod http_request;
 mod keys;
 mod long_runs;
 mod outside;
+mod page;
 mod poison;
 mod postgres;
 mod prove;

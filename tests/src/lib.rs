@@ -2,6 +2,7 @@
 //! whole Buzzer inside the test, somebody whom webhooks tell, a model of Buzzer's promises, a simulation, and ways to wait
 //! for conditions.
 
+pub mod browser;
 pub mod client;
 pub mod compose;
 pub mod events;

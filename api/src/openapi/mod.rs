@@ -1,6 +1,8 @@
 //! The OpenAPI document, made from the routes as they are and the kinds as they were announced.
 
 mod kind;
+mod page;
+mod plain;
 
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use crate::auth;
 use crate::problem::ApiError;
 use crate::state::AppState;
 
+use plain::plain;
+
 /// Where a job is submitted and looked after, as the router has it and as the document shows it.
 pub(crate) const JOB_PATH: &str = "/v1/jobs/{job}";
 
@@ -34,7 +38,7 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
     };
     let router = router.finish_api_with(&mut document, with_the_rest);
     parameters(&mut document).for_each(tidy);
-    router.route("/openapi.json", get(openapi)).layer(Extension(Arc::new(document)))
+    router.route("/openapi.json", get(openapi)).route("/docs", get(page::page)).layer(Extension(Arc::new(document)))
 }
 
 /// What no endpoint tells of itself. Every operation has a problem as an answer, also where its handler cannot fail: the
@@ -83,7 +87,10 @@ fn tidy(parameter: &mut ParameterData) {
 }
 
 /// The document with one path to submit each kind that is known now.
-async fn openapi(State(state): State<AppState>, Extension(document): Extension<Arc<OpenApi>>) -> Json<OpenApi> {
+async fn openapi(
+    State(state): State<AppState>,
+    Extension(document): Extension<Arc<OpenApi>>,
+) -> Result<Json<Value>, ApiError> {
     let mut document = OpenApi::clone(&document);
     let job = document.paths.as_ref().and_then(|paths| paths.paths.get(JOB_PATH)).and_then(ReferenceOr::as_item);
     if let Some(submit) = job.and_then(|job| job.post.clone()) {
@@ -91,5 +98,6 @@ async fn openapi(State(state): State<AppState>, Extension(document): Extension<A
             kind::add(&mut document, &submit, entry.spec());
         }
     }
-    Json(document)
+    let document = serde_json::to_value(document).map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(Json(plain(document)))
 }
