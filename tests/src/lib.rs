@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod compose;
+pub mod conformance;
 pub mod events;
 pub mod foreign;
 pub mod hostile;
