@@ -49,7 +49,7 @@ pub struct ApiConfig {
     pub max_stored: ByteSize,
 
     /// How many streams of events may be open, sockets among them; past that one is answered 503. An idle one takes
-    /// about 24 KiB and a file descriptor.
+    /// 15 to 20 KiB and a file descriptor.
     #[arg(long, env = "BUZZER_MAX_STREAMS", default_value = "10000", value_parser = streams)]
     pub max_streams: usize,
 

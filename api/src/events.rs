@@ -68,7 +68,7 @@ async fn events(
     let after = last_event_id(&request)?.or(query.after.as_deref()).map(streams::read_cursor).transpose()?;
     let tag = query.tag.as_deref().map(tag).transpose()?;
     let choice = Choice { kind: query.kind, tag, state: query.state };
-    let (pass, place) = (state.gate.pass(&caller), state.bounds.stream()?);
-    let events = FeedEvents::new(&state, caller.tenant, choice, after, place).await?;
+    let (pass, place) = (state.gate.pass(caller), state.bounds.stream()?);
+    let events = FeedEvents::new(&state, caller.tenant.clone(), choice, after, place).await?;
     Ok(Live::new(events, pass, state.shutdown.clone()).answer())
 }

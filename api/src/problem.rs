@@ -109,8 +109,8 @@ pub enum ApiError {
     )]
     UnknownTicket,
     #[error(
-        "A ticket opens `GET /v1/jobs/{{id}}`, its `/events`, and `/v1/events`, and nothing else. Leave it out, and send an API \
-         key where one is needed: `Authorization: Bearer KEY`."
+        "A ticket opens `GET /v1/jobs/{{id}}`, its `/events`, and `/v1/events`, follows jobs over `/v1/socket`, and does nothing \
+         else. Leave it out, and send an API key where one is needed: `Authorization: Bearer KEY`."
     )]
     TicketNotTaken,
     #[error("This ticket opens job {0}, and nothing else.")]

@@ -62,7 +62,8 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description(
             "A browser's `EventSource` and `WebSocket` cannot send a key, and a key must not stand in a page. So whoever has \
              one asks for a ticket and hands that to the page: as `?ticket=` it opens `GET /v1/jobs/{id}`, its `/events`, and \
-             `/v1/events`, for a short time, any number of times, and nothing else. With `job_id` it opens that job alone. \
+             `/v1/events`, and follows jobs over `/v1/socket`, for a short time, any number of times, and does nothing else. \
+             With `job_id` it opens that job alone. \
              A stream that was opened goes on when the ticket has expired, and ends when the key is revoked.",
         )
         .input::<Json<CreateTicket>>()

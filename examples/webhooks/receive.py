@@ -2,8 +2,9 @@
 """Takes Buzzer's webhooks, and believes those that are signed.
 
     pip install standardwebhooks
-    BUZZER_WEBHOOK_SECRET=whsec_... python3 receive.py
+    BUZZER_WEBHOOK_SECRET=whsec_... python3 receive.py [--count N]
 """
+import argparse
 import json
 import os
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,9 @@ class Receiver(BaseHTTPRequestHandler):
         # The same delivery may come again, under the same id: whoever must not act twice remembers it.
         print(f"{event['type']} {event['data']['job_id']} {self.headers['webhook-id']}", flush=True)
         self.answer(204)
+        believed.append(event)
+        if len(believed) == count:
+            server.shutdown()
 
     def answer(self, status):
         self.send_response(status)
@@ -38,6 +42,9 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
+arguments = argparse.ArgumentParser()
+arguments.add_argument("--count", type=int, help="stop when so many were believed")
+count, believed = arguments.parse_args().count, []
 server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "3000"))), Receiver)
 print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
 server.serve_forever()

@@ -131,7 +131,8 @@ async fn who_is_let_in_is_in_the_document() {
         let for_operators = ["/v1/parked", "/v1/workers", "/v1/stats"].iter().any(|begin| path.starts_with(begin));
         let scopes = if for_operators { json!(["operator"]) } else { json!([]) };
         let guarded = path.starts_with("/v1/");
-        let to_look_at = ["/v1/events", "/v1/jobs/{job}", "/v1/jobs/{job}/events"].contains(&path) && method == "get";
+        let looked_at = ["/v1/events", "/v1/jobs/{job}", "/v1/jobs/{job}/events", "/v1/socket"];
+        let to_look_at = looked_at.contains(&path) && method == "get";
         let ways = match (guarded, to_look_at) {
             (false, _) => Value::Null,
             (true, false) => json!([{ "key": scopes }]),

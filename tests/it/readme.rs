@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use buzzer_tests::compose::free_port;
 use buzzer_tests::outside::Outside;
 use buzzer_tests::python;
 use regex::Regex;
@@ -12,6 +13,8 @@ use regex::Regex;
 const LIMIT: Duration = Duration::from_secs(60);
 /// Where the README's system listens; the test's own takes a free port.
 const ADDRESS: &str = "127.0.0.1:8080";
+/// Where its receiver of webhooks does.
+const RECEIVER: &str = "127.0.0.1:3000";
 
 /// A command of the README with the output that stands under it.
 #[derive(Debug)]
@@ -61,22 +64,24 @@ fn ids() -> Regex {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_readme_shows_what_really_comes_out() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let python = python::with(&["websockets"]).await;
+    let python = python::with(&["standardwebhooks", "websockets"]).await;
     // As the README starts it where it needs the most.
     let system = Outside::up(&[("BUZZER_DEMO", "1"), ("BUZZER_EGRESS_ALLOW", "127.0.0.0/8")]).await;
     system.knows("http.request").await;
     let guarded = Outside::up(&[("BUZZER_DEMO", "1"), ("BUZZER_AUTH", "keys")]).await;
+    let receiver = format!("127.0.0.1:{}", free_port());
     // The README's ids, and those of this run in their place.
     let mut known: HashMap<String, String> = HashMap::new();
     let all = shown(&readme);
     assert!(all.len() > 5, "the README shows {} commands", all.len());
     for Shown { section, command, output } in all {
         let system = if section == "Keys" { &guarded } else { &system };
-        let mut command = command.replace(ADDRESS, &system.address().to_string());
+        let mut command = command.replace(ADDRESS, &system.address().to_string()).replace(RECEIVER, &receiver);
         for (shown, real) in &known {
             command = command.replace(shown, real);
         }
-        let real = run(command.clone(), system, &python).await.replace(&system.address().to_string(), ADDRESS);
+        let real = run(command.clone(), system, &python, &receiver).await;
+        let real = real.replace(&system.address().to_string(), ADDRESS).replace(&receiver, RECEIVER);
         let ids = ids();
         let pairs = ids.find_iter(&output).zip(ids.find_iter(&real));
         known.extend(pairs.map(|(shown, real)| (shown.as_str().to_owned(), real.as_str().to_owned())));
@@ -89,15 +94,18 @@ fn root() -> &'static Path {
 }
 
 /// What a shell command prints.
-async fn run(command: String, system: &buzzer_tests::outside::Api, python: &Path) -> String {
+async fn run(command: String, system: &buzzer_tests::outside::Api, python: &Path, receiver: &str) -> String {
     let programs = std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
     let path = std::env::var("PATH").unwrap_or_default();
     let path = format!("{}:{}:{path}", programs.display(), python.parent().unwrap().display());
+    let port = receiver.rsplit(':').next().unwrap().to_owned();
     let (server, store) = (format!("http://{}", system.address()), system.store());
     let output = tokio::task::spawn_blocking(move || {
         let mut shell = Command::new("sh");
         shell.current_dir(root());
         shell.args(["-c", &command]).env("PATH", path).env("BUZZER_SERVER", server).env("BUZZER_STORE", store);
+        // Where the receiver listens.
+        shell.env("PORT", port);
         shell.stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap()
     });
     let output = buzzer_tests::wait::within("a command of the README", LIMIT, output).await.unwrap();

@@ -7,6 +7,7 @@ use buzzer_tests::events::EventStream;
 use buzzer_tests::outside::{Api, Outside, Service};
 use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
+use buzzer_tests::socket::Socket;
 use buzzer_tests::wait::{eventually, within};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -78,7 +79,8 @@ async fn a_ticket_opens_what_the_document_says_and_nothing_else() {
             // Not read to its end: a stream has none.
             let answer = request.send().await.unwrap();
             if operation["security"].as_array().unwrap().contains(&json!({ "ticket": [] })) {
-                assert_eq!(answer.status(), 200, "{what}");
+                let let_in = if path == "/v1/socket" { 426 } else { 200 };
+                assert_eq!(answer.status(), let_in, "{what}");
                 open.push(what);
             } else {
                 assert_eq!(
@@ -92,7 +94,7 @@ async fn a_ticket_opens_what_the_document_says_and_nothing_else() {
             }
         }
     }
-    assert_eq!(open, ["get /v1/events", "get /v1/jobs/{job}", "get /v1/jobs/{job}/events"]);
+    assert_eq!(open, ["get /v1/events", "get /v1/jobs/{job}", "get /v1/jobs/{job}/events", "get /v1/socket"]);
     assert_eq!(shop.job(&job).await.unwrap()["output"], "soup", "nobody has deleted it");
 }
 
@@ -162,6 +164,7 @@ async fn a_ticket_is_of_no_use_once_its_key_is_revoked_and_its_streams_end() {
     let ticket = ticket(&shop, &json!({ "lifetime": "1h" })).await;
     let paths = [format!("/v1/events?ticket={ticket}"), format!("/v1/jobs/{job}/events?ticket={ticket}")];
     let mut streams = [stream(&page, &paths[0]).await, stream(&page, &paths[1]).await];
+    let mut socket = Socket::open(&page, &format!("/v1/socket?ticket={ticket}")).await.unwrap();
     revoke(&api, "shop").await;
     for path in &paths {
         eventually("the ticket to be of no use", LIMIT, async || (status(&page, path).await == 401).then_some(()))
@@ -170,6 +173,44 @@ async fn a_ticket_is_of_no_use_once_its_key_is_revoked_and_its_streams_end() {
     for events in &mut streams {
         within("the end of a stream", LIMIT, async { while events.next().await.unwrap().is_some() {} }).await;
     }
+    assert_eq!(within("the end of a socket", LIMIT, socket.next()).await.unwrap_err().code(), 1008);
+}
+
+/// Over a socket, whoever has a ticket looks on, and does nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ticket_follows_jobs_over_a_socket_and_hands_none_in() {
+    let (api, _worker) = guarded().await;
+    let (shop, page) = (owner(&api, "shop").await, api.client());
+    let (job, other) = (waiting(&shop).await, waiting(&shop).await);
+    for (order, sees_other) in [(json!({}), true), (json!({ "job_id": job }), false)] {
+        let ticket = ticket(&shop, &order).await;
+        let mut socket = Socket::open(&page, &format!("/v1/socket?ticket={ticket}")).await.unwrap();
+        let mut ask = async |command: Value| {
+            socket.say(command.to_string()).await;
+            socket.next().await.unwrap()
+        };
+        let order = json!({ "input": 1 });
+        for command in
+            [json!({ "type": "submit", "kind": "echo", "job": order }), json!({ "type": "cancel", "job_id": job })]
+        {
+            let refused = ask(command.clone()).await["problem"].take();
+            assert_eq!((&refused["type"], &refused["status"]), (&json!("/problems/unauthorized"), &json!(401)));
+            assert!(refused["detail"].as_str().unwrap().starts_with("A ticket opens"), "{command}: {refused}");
+        }
+        let answer = ask(json!({ "type": "follow", "job_id": other })).await;
+        assert_eq!(answer["job"]["id"] == json!(other), sees_other, "{answer}");
+        assert_eq!(answer["problem"]["type"] == "/problems/ticket-for-one-job", !sees_other, "{answer}");
+        if sees_other {
+            assert_eq!(socket.next().await.unwrap()["event"]["job_id"], json!(other));
+            socket.say(json!({ "type": "unfollow", "job_id": other }).to_string()).await;
+            assert_eq!(socket.next().await.unwrap(), json!({ "type": "answer", "job_id": other }));
+        }
+        socket.say(json!({ "type": "follow", "job_id": job, "after": 1 }).to_string()).await;
+        assert_eq!(socket.next().await.unwrap()["job"]["state"], "scheduled", "nobody has canceled it");
+        socket.close().await;
+    }
+    let listed = shop.get("/v1/jobs").await.unwrap().json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2, "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use axum::extract::{FromRef, FromRequestParts};
 use buzzer_shared::id::{JobId, Tenant};
 use http::request::Parts;
 
-use super::Gate;
+use super::{Gate, Pass};
 use crate::problem::{ApiError, FORBIDDEN, STORE_UNAVAILABLE, TICKET_FOR_ONE_JOB, UNAUTHORIZED, may_be};
 use crate::store::{KeyHash, Scope};
 
@@ -29,12 +29,20 @@ impl Caller {
     }
 }
 
-/// Who looks, with a key or with a ticket. What it may see, it must be asked for: a ticket may open one job alone.
+/// Who looks, with a key or with a ticket. What it may see or do, it must be asked for: a ticket may open one job alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Viewer {
     pub(super) caller: Caller,
-    /// The only job that it may see.
-    pub(super) only: Option<JobId>,
+    pub(super) reach: Reach,
+}
+
+/// How far a viewer is let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It has a key.
+    Everything,
+    LooksAtAll,
+    LooksAt(JobId),
 }
 
 impl Viewer {
@@ -42,10 +50,10 @@ impl Viewer {
     ///
     /// # Errors
     /// When its ticket opens another one.
-    pub fn of_job(self, id: JobId) -> Result<Caller, ApiError> {
-        match self.only {
-            Some(only) if only != id => Err(ApiError::TicketForOneJob(only)),
-            _ => Ok(self.caller),
+    pub fn of_job(&self, id: JobId) -> Result<&Caller, ApiError> {
+        match self.reach {
+            Reach::LooksAt(only) if only != id => Err(ApiError::TicketForOneJob(only)),
+            _ => Ok(&self.caller),
         }
     }
 
@@ -53,11 +61,32 @@ impl Viewer {
     ///
     /// # Errors
     /// When its ticket opens one alone.
-    pub fn of_all(self) -> Result<Caller, ApiError> {
-        match self.only {
-            Some(only) => Err(ApiError::TicketForOneJob(only)),
-            None => Ok(self.caller),
+    pub fn of_all(&self) -> Result<&Caller, ApiError> {
+        match self.reach {
+            Reach::LooksAt(only) => Err(ApiError::TicketForOneJob(only)),
+            Reach::LooksAtAll | Reach::Everything => Ok(&self.caller),
         }
+    }
+
+    /// As whom it does more than look.
+    ///
+    /// # Errors
+    /// When it has a ticket.
+    pub fn to_act(&self) -> Result<&Caller, ApiError> {
+        match self.reach {
+            Reach::Everything => Ok(&self.caller),
+            Reach::LooksAtAll | Reach::LooksAt(_) => Err(ApiError::TicketNotTaken),
+        }
+    }
+
+    /// What shows later whether it would still be let in.
+    pub(crate) fn pass(&self, gate: &Gate) -> Pass {
+        gate.pass(&self.caller)
+    }
+
+    /// Whose jobs it looks at; at which of them, [`of_job`](Self::of_job) says.
+    pub(crate) fn tenant(&self) -> &Tenant {
+        &self.caller.tenant
     }
 }
 

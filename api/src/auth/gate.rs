@@ -1,12 +1,12 @@
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use buzzer_shared::id::Tenant;
 use buzzer_shared::time::Clock;
 use http::request::Parts;
 
+use super::caller::Reach;
 use super::credentials::Credentials;
-use super::recent::{Memory, Recent};
+use super::recent::Recent;
 use super::{Caller, Secret, TicketSecret, Viewer};
 use crate::problem::ApiError;
 use crate::store::{KeyHash, Keyring, Scope, Ticket, TicketHash, Tickets};
@@ -26,7 +26,7 @@ struct Inner {
 impl Gate {
     /// One that asks for the keys in this store, or for a ticket.
     pub fn of(keyring: Arc<dyn Keyring>, tickets: Arc<dyn Tickets>, clock: Arc<dyn Clock>) -> Self {
-        Self::with(Some(Keys { keyring, recent: Mutex::default() }), tickets, clock)
+        Self::with(Some(Keys { keyring, recent: Recent::default() }), tickets, clock)
     }
 
     /// One that lets everybody in. A ticket is looked at all the same: what works without keys should work with them.
@@ -35,7 +35,7 @@ impl Gate {
     }
 
     fn with(keys: Option<Keys>, tickets: Arc<dyn Tickets>, clock: Arc<dyn Clock>) -> Self {
-        let tickets = KnownTickets { tickets, recent: Mutex::default() };
+        let tickets = KnownTickets { tickets, recent: Recent::default() };
         Self(Arc::new(Inner { keys, tickets, clock }))
     }
 
@@ -72,7 +72,7 @@ impl Gate {
                 self.holder(&secret.hash()).await?.ok_or(ApiError::UnknownTicket)
             }
             Credentials::Nothing | Credentials::Key(_) => {
-                Ok(Viewer { caller: self.caller(request).await?, only: None })
+                Ok(Viewer { caller: self.caller(request).await?, reach: Reach::Everything })
             }
         }
     }
@@ -88,7 +88,8 @@ impl Gate {
             (Some(keys), Some(key)) => keys.caller(key).await?.map(|caller| Caller { operator: false, ..caller }),
             (None, Some(_)) | (Some(_), None) => None,
         };
-        Ok(caller.map(|caller| Viewer { caller, only: ticket.job }))
+        let reach = ticket.job.map_or(Reach::LooksAtAll, Reach::LooksAt);
+        Ok(caller.map(|caller| Viewer { caller, reach }))
     }
 
     /// What shows later whether this caller would still be let in.
@@ -115,31 +116,20 @@ impl Pass {
 #[derive(Debug)]
 struct Keys {
     keyring: Arc<dyn Keyring>,
-    recent: Mutex<Recent<KeyHash, Caller>>,
+    recent: Recent<KeyHash, Caller>,
 }
 
 impl Keys {
     async fn caller(&self, hash: &KeyHash) -> Result<Option<Caller>, ApiError> {
-        // Before the store is asked: what is revoked meanwhile must not live longer for it.
-        let now = Instant::now();
-        match self.recent().get(hash, now) {
-            Memory::Found(caller) => return Ok(Some(caller)),
-            Memory::Missing => return Ok(None),
-            Memory::Nothing => {}
-        }
-        let found = self.keyring.api_key(hash).await?.filter(|key| key.revoked_at.is_none());
-        let caller = found.map(|key| Caller {
-            operator: key.scopes.contain(Scope::Operator),
-            tenant: key.tenant,
-            key: Some(*hash),
+        let found = self.recent.or_find(hash, async {
+            let found = self.keyring.api_key(hash).await?.filter(|key| key.revoked_at.is_none());
+            Ok(found.map(|key| Caller {
+                operator: key.scopes.contain(Scope::Operator),
+                tenant: key.tenant,
+                key: Some(*hash),
+            }))
         });
-        self.recent().remember(*hash, caller.clone(), now);
-        Ok(caller)
-    }
-
-    /// Whole after every operation, so a panic elsewhere cannot have left it broken.
-    fn recent(&self) -> MutexGuard<'_, Recent<KeyHash, Caller>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(found.await?)
     }
 }
 
@@ -147,26 +137,13 @@ impl Keys {
 #[derive(Debug)]
 struct KnownTickets {
     tickets: Arc<dyn Tickets>,
-    recent: Mutex<Recent<TicketHash, Ticket>>,
+    recent: Recent<TicketHash, Ticket>,
 }
 
 impl KnownTickets {
     /// The ticket with this hash, which may have expired.
     async fn find(&self, hash: &TicketHash) -> Result<Option<Ticket>, ApiError> {
-        let now = Instant::now();
-        match self.recent().get(hash, now) {
-            Memory::Found(ticket) => return Ok(Some(ticket)),
-            Memory::Missing => return Ok(None),
-            Memory::Nothing => {}
-        }
-        let found = self.tickets.ticket(hash).await?;
-        self.recent().remember(*hash, found.clone(), now);
-        Ok(found)
-    }
-
-    /// Whole after every operation, so a panic elsewhere cannot have left it broken.
-    fn recent(&self) -> MutexGuard<'_, Recent<TicketHash, Ticket>> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        Ok(self.recent.or_find(hash, self.tickets.ticket(hash)).await?)
     }
 }
 
@@ -302,7 +279,10 @@ mod tests {
         let gate = Given::answers(1).gate();
         for _ in 0..2 {
             assert_eq!(gate.caller(&with_key(KEY)).await.unwrap(), owner(true));
-            assert_eq!(gate.viewer(&with_key(KEY)).await.unwrap(), Viewer { caller: owner(true), only: None });
+            assert_eq!(
+                gate.viewer(&with_key(KEY)).await.unwrap(),
+                Viewer { caller: owner(true), reach: Reach::Everything }
+            );
         }
         assert!(matches!(gate.caller(&with_nothing()).await, Err(ApiError::NoKey)));
         assert!(matches!(gate.viewer(&with_nothing()).await, Err(ApiError::NoKey)));
@@ -340,7 +320,11 @@ mod tests {
         let (gate, clock) = Given::answers(2).gate_and_clock();
         for _ in 0..2 {
             let viewer = gate.viewer(&with_ticket(TICKET)).await.unwrap();
-            assert_eq!(viewer, Viewer { caller: owner(false), only: None }, "and nobody is an operator by it");
+            assert_eq!(
+                viewer,
+                Viewer { caller: owner(false), reach: Reach::LooksAtAll },
+                "and nobody is an operator by it"
+            );
         }
         clock.advance(MINUTE - Duration::from_millis(1));
         assert!(gate.viewer(&with_ticket(TICKET)).await.is_ok());
@@ -367,8 +351,9 @@ mod tests {
         assert!(refused(Given { made_with: None, ..Given::answers(2) }.gate()).await, "it had none, and now needs one");
         assert!(refused(Given::answers(2).open_gate()).await, "nobody looks whether its key is good here");
         let open = Given { made_with: None, ..Given::answers(2) }.open_gate();
-        let caller = open.viewer(&with_ticket(TICKET)).await.unwrap().of_all().unwrap();
-        assert_eq!((caller.tenant, caller.operator), (Tenant::default(), false));
+        let viewer = open.viewer(&with_ticket(TICKET)).await.unwrap();
+        let caller = viewer.of_all().unwrap();
+        assert_eq!((&caller.tenant, caller.operator), (&Tenant::default(), false));
     }
 
     #[tokio::test]
@@ -376,9 +361,20 @@ mod tests {
         let (only, other) = (JobId::new(NOW), JobId::new(NOW + MINUTE));
         let gate = Given { only: Some(only), ..Given::answers(2) }.gate();
         let viewer = gate.viewer(&with_ticket(TICKET)).await.unwrap();
-        assert_eq!(viewer.clone().of_job(only).unwrap(), owner(false));
-        assert!(matches!(viewer.clone().of_job(other), Err(ApiError::TicketForOneJob(of)) if of == only));
+        assert_eq!(viewer.of_job(only).unwrap(), &owner(false));
+        assert!(matches!(viewer.of_job(other), Err(ApiError::TicketForOneJob(of)) if of == only));
         assert!(matches!(viewer.of_all(), Err(ApiError::TicketForOneJob(of)) if of == only));
+    }
+
+    #[tokio::test]
+    async fn only_who_has_a_key_does_more_than_look() {
+        for only in [None, Some(JobId::new(NOW))] {
+            let gate = Given { only, ..Given::answers(3) }.gate();
+            let looks = gate.viewer(&with_ticket(TICKET)).await.unwrap();
+            assert!(matches!(looks.to_act(), Err(ApiError::TicketNotTaken)), "{only:?}");
+            let acts = gate.viewer(&with_key(KEY)).await.unwrap();
+            assert_eq!(acts.to_act().unwrap(), &owner(true));
+        }
     }
 
     #[tokio::test]

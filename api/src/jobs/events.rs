@@ -77,7 +77,7 @@ pub(super) async fn events(
 ) -> Result<Response, ApiError> {
     let id = path.id()?;
     let caller = viewer.of_job(id)?;
-    let pass = state.gate.pass(&caller);
+    let pass = state.gate.pass(caller);
     // A socket has one form.
     let form = if upgrade.is_some() { None } else { Some(negotiate::best(&request, &[EVENT_STREAM, JSON])?) };
     let after = match last_event_id(&request)? {

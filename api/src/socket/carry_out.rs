@@ -1,10 +1,13 @@
 //! Carrying commands out. What only writes may go on side by side; what reads a job, which may be large, waits until it can
 //! be sent.
 
+use std::sync::Arc;
+
 use buzzer_shared::id::{JobId, Tenant};
 
 use super::command::{Asked, Command, Request};
 use super::frame::Answer;
+use crate::auth::Viewer;
 use crate::jobs::{self, HandIn, HandedIn};
 use crate::lifecycle::Job;
 use crate::problem::ApiError;
@@ -42,25 +45,28 @@ impl Done {
 }
 
 /// Carries a command out up to its answer.
-pub(super) async fn begin(state: AppState, tenant: Tenant, asked: Asked) -> Begun {
+pub(super) async fn begin(state: AppState, viewer: Arc<Viewer>, asked: Asked) -> Begun {
     let may_follow = asked.may_follow();
     let Asked { request, command, bytes } = asked;
     let done = match command {
-        Ok(command) => carry_out(&state, &tenant, command).await,
+        Ok(command) => carry_out(&state, &viewer, command).await,
         Err(error) => Err(error),
     };
     Begun { request, done, bytes, may_follow }
 }
 
-async fn carry_out(state: &AppState, tenant: &Tenant, command: Command) -> Result<Done, ApiError> {
+async fn carry_out(state: &AppState, viewer: &Viewer, command: Command) -> Result<Done, ApiError> {
     Ok(match command {
         Command::Submit { kind, body, key, follow } => {
-            let handed_in = HandIn { kind: &kind, body: &body, key }.take(state, tenant).await?;
+            let handed_in = HandIn { kind: &kind, body: &body, key }.take(state, &viewer.to_act()?.tenant).await?;
             Done::HandedIn { handed_in, follow }
         }
-        Command::Follow { id, after } => Done::ToFollow { id, after },
+        Command::Follow { id, after } => {
+            viewer.of_job(id)?;
+            Done::ToFollow { id, after }
+        }
         Command::Unfollow { id } => Done::ToUnfollow(id),
-        Command::Cancel { id } => Done::Canceled(jobs::cancel(state, tenant, id).await?),
+        Command::Cancel { id } => Done::Canceled(jobs::cancel(state, &viewer.to_act()?.tenant, id).await?),
     })
 }
 

@@ -12,7 +12,7 @@ use aide::transform::TransformOperation;
 use axum::extract::State;
 use axum::response::Response;
 
-use crate::auth::Caller;
+use crate::auth::Viewer;
 use crate::extract::Query;
 use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
@@ -40,17 +40,22 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         .description(
             "Asks to upgrade to a WebSocket, over which jobs are handed in, followed, unfollowed and canceled: each text message \
              is a command or its answer, an event or a problem, as JSON. It counts as one stream. A message that is too large \
-             closes it with 1009, a binary one with 1003, a key that was revoked with 1008, the end of this API with 1001.",
+             closes it with 1009, a binary one with 1003, a key that was revoked with 1008, the end of this API with 1001. Who was let \
+             in by a ticket may follow and unfollow what that opens; other commands are answered with a problem.",
         )
 }
 
 async fn socket(
-    caller: Caller,
+    viewer: Viewer,
     upgrade: Upgrade,
     State(state): State<AppState>,
     Query(SocketQuery {}): Query<SocketQuery>,
 ) -> Result<Response, ApiError> {
-    let (pass, place) = (state.gate.pass(&caller), state.bounds.stream()?);
-    let largest = state.max_body.saturating_add(FRAME_ROOM);
-    Ok(upgrade.answer(largest, move |socket| Session::new(state, caller.tenant, pass, place).run(socket)))
+    let place = state.bounds.stream()?;
+    Ok(upgrade.answer(largest_frame(&state), move |socket| Session::new(state, viewer, place).run(socket)))
+}
+
+/// How many bytes a command may have.
+fn largest_frame(state: &AppState) -> usize {
+    state.max_body.saturating_add(FRAME_ROOM)
 }

@@ -3,19 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use buzzer_shared::id::Tenant;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
-use super::FRAME_ROOM;
 use super::carry_out::{self, Begun};
 use super::command::Asked;
 use super::followed::{Followed, Told};
 use super::frame::{Answer, Frame};
-use crate::auth::Pass;
+use super::largest_frame;
+use crate::auth::{Pass, Viewer};
 use crate::jobs;
 use crate::problem::ApiError;
 use crate::state::AppState;
@@ -32,7 +31,7 @@ const PASS: Duration = Duration::from_secs(10);
 /// the client or from the store, than the client takes.
 pub(super) struct Session {
     state: AppState,
-    tenant: Tenant,
+    viewer: Arc<Viewer>,
     pass: Pass,
     /// When the pass is looked at again.
     good_until: Instant,
@@ -58,12 +57,12 @@ enum Next {
 }
 
 impl Session {
-    pub(super) fn new(state: AppState, tenant: Tenant, pass: Pass, place: OwnedSemaphorePermit) -> Self {
-        let followed = Followed::new(Arc::clone(&state.store), tenant.clone(), &state.wake);
+    pub(super) fn new(state: AppState, viewer: Viewer, place: OwnedSemaphorePermit) -> Self {
+        let followed = Followed::new(Arc::clone(&state.store), viewer.tenant().clone(), &state.wake);
         Self {
+            pass: viewer.pass(&state.gate),
             state,
-            tenant,
-            pass,
+            viewer: Arc::new(viewer),
             good_until: Instant::now() + PASS,
             followed,
             waits: None,
@@ -114,8 +113,7 @@ impl Session {
     }
 
     fn has_room(&self) -> bool {
-        let bytes_max = self.state.max_body.saturating_add(FRAME_ROOM);
-        self.waits.is_none() && self.under_way.len() < COMMANDS_MAX && self.bytes < bytes_max
+        self.waits.is_none() && self.under_way.len() < COMMANDS_MAX && self.bytes < largest_frame(&self.state)
     }
 
     /// Begins the command that waits. One that makes a job to be followed must know that it can be: otherwise there must be no
@@ -131,7 +129,7 @@ impl Session {
         }
         self.bytes += asked.bytes;
         self.followers += usize::from(asked.may_follow());
-        self.under_way.push_back(Box::pin(carry_out::begin(self.state.clone(), self.tenant.clone(), asked)));
+        self.under_way.push_back(Box::pin(carry_out::begin(self.state.clone(), Arc::clone(&self.viewer), asked)));
     }
 
     async fn answer(&mut self, socket: &mut Socket, begun: Begun) -> Option<()> {
@@ -143,7 +141,7 @@ impl Session {
                 let full =
                     done.follows().is_some_and(|id| self.followed.len() >= FOLLOWED_MAX && !self.followed.has(id));
                 let full = full.then_some(ApiError::TooManyFollowed(FOLLOWED_MAX));
-                carry_out::answer(&self.state, &self.tenant, done, full).await
+                carry_out::answer(&self.state, self.viewer.tenant(), done, full).await
             }
             Err(error) => Err(error),
         };

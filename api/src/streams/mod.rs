@@ -125,7 +125,17 @@ impl<S: Source> Live<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use buzzer_shared::id::Tenant;
+    use buzzer_shared::time::{ManualClock, Time};
+
     use super::*;
+    use crate::auth::{Gate, Secret};
+    use crate::store::sqlite::SqliteStore;
+    use crate::store::{ApiKey, Keyring, Scopes};
+
+    const NOW: Time = Time::from_millis(1_795_000_000_000);
 
     /// Has nothing to show, or nothing to read it from.
     struct Silent {
@@ -163,6 +173,38 @@ mod tests {
         let mut live = live(Silent { is_away: false }, Duration::from_millis(1));
         assert!(live.next().await.is_ok());
         assert!(live.quiet_until > Instant::now() + KEEP_ALIVE / 2);
+    }
+
+    #[tokio::test]
+    async fn a_stream_ends_when_its_pass_is_good_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Arc::new(SqliteStore::open(&directory.path().join("buzzer.db")).unwrap());
+        let clock = Arc::new(ManualClock::at(NOW));
+        let secret = Secret::random().unwrap();
+        let key = ApiKey {
+            hash: secret.hash(),
+            tenant: Tenant::default(),
+            name: None,
+            scopes: Scopes::default(),
+            created_at: NOW,
+            revoked_at: None,
+        };
+        store.keep_api_key(&key).await.unwrap();
+        let request = http::Request::get("/").header("authorization", format!("Bearer {}", secret.reveal()));
+        let (request, ()) = request.body(()).unwrap().into_parts();
+        // Two gates: each remembers for some seconds whom it has let in.
+        let gate = || {
+            Gate::of(
+                Arc::<SqliteStore>::clone(&store),
+                Arc::<SqliteStore>::clone(&store),
+                Arc::<ManualClock>::clone(&clock),
+            )
+        };
+        let caller = gate().caller(&request).await.unwrap();
+        let welcome = |pass| Live { pass, ..live(Silent { is_away: false }, Duration::from_millis(1)) };
+        assert!(welcome(gate().pass(&caller)).next().await.is_ok());
+        store.revoke_api_key(&key.id(), NOW).await.unwrap();
+        assert_eq!(welcome(gate().pass(&caller)).next().await, Err(Ending::Unwelcome));
     }
 
     #[tokio::test]

@@ -1,6 +1,5 @@
-//! What goes wrong, when, and how it is put right. [`fault`] names it, [`schedule`] chooses from a seed, [`hand`] does
-//! it;
-//! [`planted`] is what it leaves in queues.
+//! What goes wrong, when, and how it is put right. [`fault`] names it, [`schedule`] chooses from a seed, [`hand`]
+//! does it; [`planted`] is what it leaves in queues.
 
 pub mod fault;
 pub mod hand;
