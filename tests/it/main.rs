@@ -5,6 +5,7 @@
 mod bench;
 mod broker;
 mod cancel;
+mod conformance;
 mod damage;
 mod doctor;
 mod document;

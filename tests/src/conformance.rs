@@ -42,8 +42,8 @@ pub struct Answered<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {what}")]
 pub struct Deviation {
-    at: String,
-    what: String,
+    pub(crate) at: String,
+    pub(crate) what: String,
 }
 
 /// Sends a request, and remembers what it asked.
@@ -304,7 +304,7 @@ fn is_of_a_kind(schema: &str) -> bool {
 
 /// Takes no field that a schema does not name. For clients an unknown field is none of their business; here it is one that
 /// the document forgot.
-fn close(schema: &mut Value) {
+pub(crate) fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
             let composed = ["allOf", "anyOf", "oneOf", "$ref"].iter().any(|word| fields.contains_key(*word));
