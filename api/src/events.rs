@@ -14,7 +14,7 @@ use serde::Deserialize;
 use crate::auth::Viewer;
 use crate::extract::{Query, last_event_id, tag};
 use crate::negotiate::{self, EVENT_STREAM};
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, ProblemType, refuses};
 use crate::state::AppState;
 use crate::streams::{self, Choice, EventStream, FeedEvents, Live};
 
@@ -40,8 +40,10 @@ struct FeedQuery {
 }
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    use crate::header::{HeaderDoc, takes};
-    takes(op, &[HeaderDoc::LAST_EVENT_ID])
+    use crate::header::{HeaderDoc, gives, takes};
+    const STREAMED: &[HeaderDoc] = &[HeaderDoc::CACHE_CONTROL.always(), HeaderDoc::BUFFERING.always()];
+    const REFUSALS: &[ProblemType] = &[problem::BAD_CURSOR, problem::NOT_ACCEPTABLE, problem::TOO_MANY_STREAMS];
+    refuses(takes(op, &[HeaderDoc::LAST_EVENT_ID]), REFUSALS)
         .id("getEvents")
         .tag("jobs")
         .summary("What happens to your jobs")
@@ -50,7 +52,9 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              after the one that `Last-Event-ID` or `?after=` names. A client that was cut off goes on there, here or on \
              another replica, and misses nothing, as long as its jobs are kept.",
         )
-        .response_with::<200, EventStream, _>(|r| r.description("The events as they come."))
+        .response_with::<200, EventStream, _>(|r| {
+            gives(r.description("The events as they come."), STREAMED)
+        })
 }
 
 async fn events(

@@ -4,6 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use aide::generate::GenContext;
+use aide::openapi::Operation;
 use aide::operation::OperationInput;
 use axum::body::HttpBody;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -16,11 +18,22 @@ use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::auth::TICKET;
-use crate::problem::{ApiError, Violation};
+use crate::problem::{self, ApiError, ProblemType, Violation, may_be};
 use crate::state::AppState;
 
 /// A body must have arrived within this, or a client that sends it byte by byte would hold a connection for ever.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a body is refused.
+const BODY_REFUSALS: &[ProblemType] = &[
+    problem::BROKEN_JSON,
+    problem::INTERRUPTED,
+    problem::BODY_TIMEOUT,
+    problem::TOO_LARGE,
+    problem::WRONG_MEDIA_TYPE,
+    problem::WRONG_ENCODING,
+    problem::INVALID_REQUEST,
+];
 
 /// The parameters of the path, as a struct with named fields.
 #[derive(Debug)]
@@ -36,8 +49,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Path<T> {
 }
 
 impl<T: schemars::JsonSchema> OperationInput for Path<T> {
-    fn operation_input(ctx: &mut aide::generate::GenContext, operation: &mut aide::openapi::Operation) {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         axum::extract::Path::<T>::operation_input(ctx, operation);
+        may_be(ctx, operation, &[problem::NO_SUCH_PATH]);
     }
 }
 
@@ -61,8 +75,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Query<T> {
 }
 
 impl<T: schemars::JsonSchema> OperationInput for Query<T> {
-    fn operation_input(ctx: &mut aide::generate::GenContext, operation: &mut aide::openapi::Operation) {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         axum::extract::Query::<T>::operation_input(ctx, operation);
+        may_be(ctx, operation, &[problem::BAD_QUERY]);
     }
 }
 
@@ -111,7 +126,11 @@ impl FromRequest<AppState> for JsonBody {
     }
 }
 
-impl OperationInput for JsonBody {}
+impl OperationInput for JsonBody {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        may_be(ctx, operation, BODY_REFUSALS);
+    }
+}
 
 /// The same, or no body at all: then it is an empty object.
 #[derive(Debug)]
@@ -135,7 +154,11 @@ impl FromRequest<AppState> for MaybeJsonBody {
     }
 }
 
-impl OperationInput for MaybeJsonBody {}
+impl OperationInput for MaybeJsonBody {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
+        may_be(ctx, operation, BODY_REFUSALS);
+    }
+}
 
 fn expect_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let found = headers.get(header::CONTENT_TYPE);

@@ -11,55 +11,68 @@ pub(crate) struct HeaderDoc {
     name: &'static str,
     description: &'static str,
     example: &'static str,
+    always: bool,
 }
 
 impl HeaderDoc {
-    pub(crate) const PREFER: Self = Self {
-        name: "Prefer",
-        description: "`wait=N` (RFC 7240) holds the answer for at most N seconds, 60 at most, until the job is done.",
-        example: "wait=30",
-    };
-    pub(crate) const IDEMPOTENCY_KEY: Self = Self {
-        name: "Idempotency-Key",
-        description: "1 to 255 visible ASCII characters of your own. The same key with the same kind and body stands for \
-                      the same job.",
-        example: "order-7",
-    };
-    pub(crate) const IF_NONE_MATCH: Self = Self {
-        name: "If-None-Match",
-        description: "The `ETag` of the answer before: `304` when nothing happened since.",
-        example: "W/\"3\"",
-    };
-    pub(crate) const LAST_EVENT_ID: Self = Self {
-        name: "Last-Event-ID",
-        description: "The `id` of the last event that is known, as browsers send it when they come back.",
-        example: "3",
-    };
+    pub(crate) const PREFER: Self = Self::new(
+        "Prefer",
+        "`wait=N` (RFC 7240) holds the answer for at most N seconds, 60 at most, until the job is done.",
+        "wait=30",
+    );
+    pub(crate) const IDEMPOTENCY_KEY: Self = Self::new(
+        "Idempotency-Key",
+        "1 to 255 visible ASCII characters of your own. The same key with the same kind and body stands for the same job.",
+        "order-7",
+    );
+    pub(crate) const IF_NONE_MATCH: Self =
+        Self::new("If-None-Match", "The `ETag` of the answer before: `304` when nothing happened since.", "W/\"3\"");
+    pub(crate) const LAST_EVENT_ID: Self = Self::new(
+        "Last-Event-ID",
+        "The `id` of the last event that is known, as browsers send it when they come back.",
+        "3",
+    );
     pub(crate) const LOCATION: Self =
-        Self { name: "Location", description: "The job.", example: "/v1/jobs/019ab4a6-2c00-7000-8000-000000000000" };
-    pub(crate) const WEBHOOK: Self = Self {
-        name: "Location",
-        description: "The webhook.",
-        example: "/v1/webhooks/019ab4a6-2c00-7000-8000-000000000000",
-    };
-    pub(crate) const RETRY_AFTER: Self =
-        Self { name: "Retry-After", description: "After how many seconds to ask again.", example: "1" };
-    pub(crate) const ETAG: Self =
-        Self { name: "ETag", description: "Changes with each event of the job.", example: "W/\"3\"" };
-    pub(crate) const WWW_AUTHENTICATE: Self =
-        Self { name: "WWW-Authenticate", description: "How a key is sent.", example: "Bearer" };
-    pub(crate) const PREFERENCE_APPLIED: Self = Self {
-        name: "Preference-Applied",
-        description: "The `wait` that was used, where there was one.",
-        example: "wait=30",
-    };
+        Self::new("Location", "The job.", "/v1/jobs/019ab4a6-2c00-7000-8000-000000000000");
+    pub(crate) const WEBHOOK: Self =
+        Self::new("Location", "The webhook.", "/v1/webhooks/019ab4a6-2c00-7000-8000-000000000000");
+    pub(crate) const RETRY_AFTER: Self = Self::new("Retry-After", "After how many seconds to ask again.", "1");
+    pub(crate) const ETAG: Self = Self::new("ETag", "Changes with each event of the job.", "W/\"3\"");
+    pub(crate) const CACHE_CONTROL: Self = Self::new(
+        "Cache-Control",
+        "Whether it may be kept: `private, no-cache` where it must be asked for again before each use, `no-store` where \
+         nobody else may ever see it.",
+        "private, no-cache",
+    );
+    pub(crate) const BUFFERING: Self =
+        Self::new("X-Accel-Buffering", "Tells proxies to hand on what comes at once.", "no");
+    pub(crate) const UPGRADE: Self = Self::new("Upgrade", "What is spoken here.", "websocket");
+    pub(crate) const WEBSOCKET_VERSION: Self =
+        Self::new("Sec-WebSocket-Version", "The version of WebSocket that is spoken here.", "13");
+    pub(crate) const WEBSOCKET_ACCEPT: Self = Self::new(
+        "Sec-WebSocket-Accept",
+        "Proves that the request was understood (RFC 6455, 4.2.2).",
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+    );
+    pub(crate) const WWW_AUTHENTICATE: Self = Self::new("WWW-Authenticate", "How a key is sent.", "Bearer");
+    pub(crate) const PREFERENCE_APPLIED: Self =
+        Self::new("Preference-Applied", "The `wait` that was used, where there was one.", "wait=30");
+
+    const fn new(name: &'static str, description: &'static str, example: &'static str) -> Self {
+        Self { name, description, example, always: false }
+    }
+
+    /// The same, of an answer that always has it.
+    pub(crate) const fn always(self) -> Self {
+        Self { always: true, ..self }
+    }
 
     /// As the document has it among the headers of an answer.
     pub(crate) fn item(self) -> (String, ReferenceOr<Header>) {
         let header = Header {
             description: Some(self.description.into()),
             style: HeaderStyle::Simple,
-            required: false,
+            required: self.always,
             deprecated: None,
             format: text(),
             example: Some(self.example.into()),

@@ -1,10 +1,10 @@
 //! Every error that a client can see, its HTTP status, and the page that explains it. Nobody else decides a status.
 
+mod document;
+
 use std::time::Duration;
 
 use aide::OperationOutput;
-use aide::generate::GenContext;
-use aide::openapi::{self, MediaType, Operation, SchemaObject};
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use buzzer_shared::id::JobId;
@@ -15,8 +15,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::bounds::Full;
-use crate::header::HeaderDoc;
 use crate::store::{Scope, StoreError};
+
+pub(crate) use document::{may_be, refuses};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -178,7 +179,7 @@ pub struct ProblemType {
 /// Declares the problem types of HTTP, one constant each, and the list of all.
 macro_rules! problem_types {
     ($($name:ident $slug:literal $status:expr, $title:literal, $explanation:literal;)*) => {
-        $(const $name: ProblemType = ProblemType { slug: $slug, status: $status, title: $title, explanation: $explanation };)*
+        $(pub(crate) const $name: ProblemType = ProblemType { slug: $slug, status: $status, title: $title, explanation: $explanation };)*
         /// Every sort of problem that Buzzer itself reports, by HTTP or inside a job.
         pub const ALL: &[ProblemType] = &[$($name),*];
     };
@@ -400,20 +401,6 @@ impl ApiError {
             _ => None,
         }
     }
-
-    /// As an answer of its own in the document, for an endpoint that may refuse so.
-    pub(crate) fn in_document(
-        &self,
-        ctx: &mut GenContext,
-        operation: &mut Operation,
-    ) -> Option<(Option<openapi::StatusCode>, openapi::Response)> {
-        let problem = self.problem_type();
-        let mut response = Self::operation_response(ctx, operation)?;
-        response.description = format!("{}: see `/problems/{}`.", problem.title, problem.slug);
-        response.headers = self.challenge().map(|_| HeaderDoc::WWW_AUTHENTICATE.item()).into_iter().collect();
-        let status = problem.status.map(|status| openapi::StatusCode::Code(status.as_u16()));
-        Some((status, response))
-    }
 }
 
 impl From<StoreError> for ApiError {
@@ -467,28 +454,10 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// A refusal adds nothing to the document by itself: each endpoint and each extractor says how it refuses, with [`refuses`]
+/// and [`may_be`].
 impl OperationOutput for ApiError {
     type Inner = Problem;
-
-    fn operation_response(ctx: &mut GenContext, _: &mut Operation) -> Option<openapi::Response> {
-        let json_schema = ctx.schema.subschema_for::<Problem>();
-        let schema = Some(SchemaObject { json_schema, external_docs: None, example: None });
-        let body = MediaType { schema, ..MediaType::default() };
-        Some(openapi::Response {
-            description: "A problem, as RFC 9457 writes it: `type` names the page that explains it.".into(),
-            headers: [HeaderDoc::RETRY_AFTER.item()].into_iter().collect(),
-            content: [(PROBLEM_JSON.into(), body)].into_iter().collect(),
-            ..openapi::Response::default()
-        })
-    }
-
-    /// One answer for every status that is not told apart.
-    fn inferred_responses(
-        ctx: &mut GenContext,
-        operation: &mut Operation,
-    ) -> Vec<(Option<openapi::StatusCode>, openapi::Response)> {
-        Self::operation_response(ctx, operation).map(|response| (None, response)).into_iter().collect()
-    }
 }
 
 #[cfg(test)]

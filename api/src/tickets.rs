@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::{Caller, TicketSecret};
 use crate::extract::MaybeJsonBody;
-use crate::problem::{ApiError, Violation};
+use crate::header::{HeaderDoc, gives};
+use crate::problem::{self, ApiError, Violation, refuses};
 use crate::state::AppState;
 use crate::store::{Issued, Ticket};
 
@@ -54,7 +55,8 @@ struct TicketView {
 }
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("createTicket")
+    refuses(op, &[problem::UNKNOWN_JOB, problem::TOO_MANY_TICKETS])
+        .id("createTicket")
         .tag("tickets")
         .summary("Let a browser look on")
         .description(
@@ -65,7 +67,10 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              A stream that was opened goes on when the ticket has expired, and ends when the key is revoked.",
         )
         .input::<Json<CreateTicket>>()
-        .response_with::<201, Json<TicketView>, _>(|r| r.description("It is good from now on, on every replica."))
+        .response_with::<201, Json<TicketView>, _>(|r| {
+            let r = r.description("It is good from now on, on every replica.");
+            gives(r, &[HeaderDoc::CACHE_CONTROL.always()])
+        })
 }
 
 async fn create(caller: Caller, State(state): State<AppState>, body: MaybeJsonBody) -> Result<Response, ApiError> {

@@ -93,6 +93,9 @@ impl Body<'_> {
     }
 }
 
+/// The headers of a POST, as [`Signed`] has them.
+pub const HEADERS: [&str; 3] = [HEADER_WEBHOOK_ID, HEADER_WEBHOOK_TIMESTAMP, HEADER_WEBHOOK_SIGNATURE];
+
 /// What stands in the headers of a POST.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -115,11 +118,8 @@ impl Signed {
 
     /// The headers, by their names.
     pub fn headers(&self) -> [(&'static str, String); 3] {
-        [
-            (HEADER_WEBHOOK_ID, self.id.clone()),
-            (HEADER_WEBHOOK_TIMESTAMP, self.timestamp.to_string()),
-            (HEADER_WEBHOOK_SIGNATURE, self.signature.clone()),
-        ]
+        let [id, timestamp, signature] = HEADERS;
+        [(id, self.id.clone()), (timestamp, self.timestamp.to_string()), (signature, self.signature.clone())]
     }
 }
 

@@ -42,7 +42,7 @@ async fn every_reference_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn every_operation_has_an_id_of_its_own_its_parameters_and_a_problem() {
+async fn every_operation_has_an_id_of_its_own_and_its_parameters() {
     let document = document(&buzzer().await).await;
     let mut ids = BTreeSet::new();
     for (path, method, operation) in operations(&document) {
@@ -55,11 +55,67 @@ async fn every_operation_has_an_id_of_its_own_its_parameters_and_a_problem() {
             let fits = parameter["schema"].get("default").is_none_or(|default| !default.is_null());
             assert!(fits, "{at}: null is no default of {}", parameter["name"]);
         }
-        let problem = &operation["responses"]["default"]["content"]["application/problem+json"]["schema"];
-        assert_eq!(problem["$ref"], "#/components/schemas/Problem", "{at}");
+        assert!(operation["tags"].is_array() && operation["summary"].is_string(), "{at}");
     }
     for kind in ["echo", "a.b", "a-b", "a_b"] {
         assert!(document["paths"][format!("/v1/jobs/{kind}")]["post"].is_object(), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn every_refusal_is_a_problem_with_a_page() {
+    let buzzer = buzzer().await;
+    let document = document(&buzzer).await;
+    let mut types = BTreeSet::new();
+    for (path, method, operation) in operations(&document) {
+        let responses = operation["responses"].as_object().unwrap();
+        // With one answer for all that is not named, no answer would ever be undocumented.
+        assert!(!responses.contains_key("default") && responses.contains_key("500"), "{method} {path}");
+        for (status, response) in responses.iter().filter(|(status, _)| status.as_str() >= "400") {
+            let at = format!("{method} {path}: {status}");
+            let problem = &response["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(problem, "#/components/schemas/Problem", "{at}");
+            assert!(!problem_types(operation, status).is_empty(), "{at}");
+            assert!(!response["description"].as_str().unwrap().is_empty(), "{at}");
+            types.extend(problem_types(operation, status));
+        }
+    }
+    assert!(types.len() > 30, "{types:?}");
+    for r#type in types {
+        assert!(buzzer.get(&r#type).await.status.is_success(), "{type}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_posted_to_webhooks_is_in_the_document() {
+    let document = document(&buzzer().await).await;
+    let callback = &document["paths"]["/v1/jobs/echo"]["post"]["callbacks"]["jobEvent"];
+    let posts = [
+        &document["webhooks"]["jobEvent"]["post"],
+        &document["webhooks"]["webhookTest"]["post"],
+        &callback["{$request.body#/webhook/url}"]["post"],
+    ];
+    for post in posts {
+        let headers = ["webhook-id", "webhook-timestamp", "webhook-signature"].map(ToOwned::to_owned);
+        assert_eq!(parameters(post, "header"), headers.into(), "{post}");
+        assert!(post["parameters"].as_array().unwrap().iter().all(|header| header["required"] == true), "{post}");
+        let answers: Vec<_> = post["responses"].as_object().unwrap().keys().collect();
+        assert_eq!(answers, ["2XX", "410", "429", "503", "default"], "{post}");
+        let body = &post["requestBody"]["content"]["application/json"]["schema"]["$ref"];
+        assert!(document.pointer(body.as_str().unwrap().strip_prefix('#').unwrap()).is_some(), "{post}");
+    }
+}
+
+#[tokio::test]
+async fn a_job_leads_to_what_can_be_asked_of_it() {
+    let document = document(&buzzer().await).await;
+    let ids: BTreeSet<_> =
+        operations(&document).filter_map(|(.., operation)| operation["operationId"].as_str()).collect();
+    let links = document["paths"]["/v1/jobs/echo"]["post"]["responses"]["202"]["links"].as_object().unwrap();
+    assert!(links.contains_key("cancelJob"), "{links:?}");
+    for link in links.values() {
+        assert!(ids.contains(link["operationId"].as_str().unwrap()), "{link}");
+        assert_eq!(link["parameters"]["job"], "$response.body#/id");
     }
 }
 
@@ -84,9 +140,16 @@ async fn who_is_let_in_is_in_the_document() {
         };
         assert_eq!(operation["security"], ways, "{at}");
         let socket = path == "/v1/socket" || path == "/v1/jobs/{job}/events";
-        for (status, there) in [("401", guarded), ("403", for_operators || to_look_at || socket), ("426", socket)] {
-            let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
-            assert_eq!(problem == "#/components/schemas/Problem", there, "{at}: {status}");
+        for (status, slug, there) in [
+            ("401", "unauthorized", guarded),
+            ("403", "host-not-allowed", true),
+            ("403", "forbidden", for_operators),
+            ("403", "ticket-for-one-job", to_look_at),
+            ("403", "origin-not-allowed", socket),
+            ("426", "upgrade-required", socket),
+        ] {
+            let types = problem_types(operation, status);
+            assert_eq!(types.contains(&format!("/problems/{slug}")), there, "{at}: {status} {slug}");
         }
         let challenge = &operation["responses"]["401"]["headers"]["WWW-Authenticate"];
         assert_eq!(challenge.is_object(), guarded, "{at}");
@@ -201,6 +264,12 @@ fn operations(document: &Value) -> impl Iterator<Item = (&str, &str, &Value)> {
         let methods = item.as_object().unwrap().iter().filter(|(method, _)| METHODS.contains(&method.as_str()));
         methods.map(|(method, operation)| (path.as_str(), method.as_str(), operation))
     })
+}
+
+/// The types of the problems that an operation may answer with this status.
+fn problem_types(operation: &Value, status: &str) -> Vec<String> {
+    let types = operation["responses"][status]["x-problem-types"].as_array();
+    types.into_iter().flatten().map(|r#type| r#type.as_str().unwrap().to_owned()).collect()
 }
 
 fn parameters(operation: &Value, place: &str) -> BTreeSet<String> {

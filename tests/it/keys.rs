@@ -117,7 +117,8 @@ async fn nothing_under_v1_is_reached_without_a_key() {
     let (mut guarded, mut for_operators) = (0, 0);
     for (path, item) in document["paths"].as_object().unwrap() {
         let id = "019ab4a6-2c00-7000-8000-000000000000";
-        let address = path.replace("{job}", id).replace("{kind}", "echo").replace("{id}", "0");
+        let address =
+            path.replace("{job}", id).replace("{kind}", "echo").replace("{id}", "0").replace("{slug}", "internal");
         for (method, operation) in item.as_object().unwrap() {
             let method: Method = method.to_uppercase().parse().unwrap();
             let what = format!("{method} {path}");

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use crate::conformance::{self, Answered};
 use crate::events::EventStream;
 use crate::wait::eventually;
 
@@ -148,9 +149,11 @@ impl Client {
         if let Some(inside) = &self.inside {
             return inside.answer(request.build()?).await;
         }
-        let response = request.send().await?;
-        let status = response.status();
-        Ok(Answer { status, text: response.text().await? })
+        let (asked, response) = conformance::send(request).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await?;
+        asked.answered(&Answered { status, headers: &headers, body: Some(text.as_bytes()) }).await;
+        Ok(Answer { status, text })
     }
 
     /// # Errors
@@ -170,11 +173,11 @@ impl Client {
         if let Some(inside) = &self.inside {
             return inside.stream(request.build()?).await;
         }
-        let response = request.send().await?;
+        let (asked, response) = conformance::send(request).await?;
         if response.status() != StatusCode::OK {
             return Ok(Err(response.status()));
         }
-        Ok(Ok(EventStream::read(response.headers().clone(), response.bytes_stream())))
+        Ok(Ok(EventStream::answered(&asked, response).await))
     }
 
     /// Hands a job in, without waiting for it. `key` is its `Idempotency-Key`: whoever gets no answer sends the same

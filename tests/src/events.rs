@@ -1,5 +1,6 @@
 //! A reader of server-sent events, as a browser has one: it knows what it saw last.
 
+use std::sync::Arc;
 use std::{error, io};
 
 use bytes::Bytes;
@@ -7,9 +8,11 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use futures_util::{Stream, TryStreamExt};
 use reqwest::header::HeaderMap;
-use reqwest::{RequestBuilder, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use sse_stream::SseByteStream;
+
+use crate::conformance::{self, Answered, Asked, Document};
 
 /// An open stream.
 #[expect(missing_debug_implementations, reason = "what it reads from cannot be shown")]
@@ -18,6 +21,8 @@ pub struct EventStream {
     /// The last `id` that came, with an event or without.
     pub last_id: Option<String>,
     pub headers: HeaderMap,
+    /// What each event is looked at by, where it could be had.
+    document: Option<Arc<Document>>,
 }
 
 /// An event as a stream shows it.
@@ -37,14 +42,21 @@ impl EventStream {
     /// # Panics
     /// When something else than a stream is answered.
     pub async fn open(request: RequestBuilder) -> reqwest::Result<Option<Self>> {
-        let response = request.header("accept", "text/event-stream").send().await?;
+        let (asked, response) = conformance::send(request.header("accept", "text/event-stream")).await?;
         if response.status() == StatusCode::NO_CONTENT {
             return Ok(None);
         }
         if response.status() != StatusCode::OK {
             panic!("no stream, but {}: {}", response.status(), response.text().await?);
         }
-        Ok(Some(Self::read(response.headers().clone(), response.bytes_stream())))
+        Ok(Some(Self::answered(&asked, response).await))
+    }
+
+    /// Reads the body of this answer, which is looked at as the document of its server has it.
+    pub(crate) async fn answered(asked: &Asked, response: Response) -> Self {
+        let headers = response.headers().clone();
+        let document = asked.answered(&Answered { status: response.status(), headers: &headers, body: None }).await;
+        Self { document, ..Self::read(headers, response.bytes_stream()) }
     }
 
     /// Reads the body of an answer that has these headers.
@@ -56,7 +68,12 @@ impl EventStream {
         E: Into<Box<dyn error::Error + Send + Sync>> + 'static,
     {
         assert_eq!(headers["content-type"], "text/event-stream");
-        Self { blocks: SseByteStream::new(body.map_err(io::Error::other).boxed()), last_id: None, headers }
+        Self {
+            blocks: SseByteStream::new(body.map_err(io::Error::other).boxed()),
+            last_id: None,
+            headers,
+            document: None,
+        }
     }
 
     /// The next event; `None` at the end.
@@ -76,6 +93,8 @@ impl EventStream {
             let event: Value = serde_json::from_str(&data).expect("JSON");
             let r#type = block.event.expect("a type");
             assert_eq!(event["type"], r#type);
+            let checked = self.document.as_ref().map_or(Ok(()), |document| document.check_event(&event));
+            checked.unwrap_or_else(|deviation| panic!("not as the document has it: {deviation}"));
             return Ok(Some(Shown { id: block.id.expect("an id"), r#type, event }));
         }
         Ok(None)

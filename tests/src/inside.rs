@@ -21,6 +21,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
+use crate::conformance::{self, Answered};
 use crate::wait::eventually;
 
 /// The largest body that [`Inside`] takes.
@@ -192,9 +193,11 @@ impl Inside {
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.expect("an answer");
+        let (asked, response) = conformance::send(request).await.expect("an answer");
         let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.expect("a whole answer") }
+        let text = response.text().await.expect("a whole answer");
+        asked.answered(&Answered { status, headers: &headers, body: Some(text.as_bytes()) }).await;
+        Answer { status, headers, text }
     }
 
     pub async fn get(&self, path: &str) -> Answer {

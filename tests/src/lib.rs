@@ -5,6 +5,7 @@
 pub mod browser;
 pub mod client;
 pub mod compose;
+pub mod conformance;
 pub mod events;
 pub mod foreign;
 pub mod hostile;

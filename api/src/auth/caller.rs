@@ -1,12 +1,12 @@
 use aide::OperationInput;
 use aide::generate::GenContext;
-use aide::openapi::{Operation, Response, StatusCode};
+use aide::openapi::Operation;
 use axum::extract::{FromRef, FromRequestParts};
 use buzzer_shared::id::{JobId, Tenant};
 use http::request::Parts;
 
 use super::{Gate, Pass};
-use crate::problem::ApiError;
+use crate::problem::{ApiError, FORBIDDEN, STORE_UNAVAILABLE, TICKET_FOR_ONE_JOB, UNAUTHORIZED, may_be};
 use crate::store::{KeyHash, Scope};
 
 /// What the document calls the ways in.
@@ -129,44 +129,24 @@ where
 }
 
 impl OperationInput for Caller {
-    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         needs(operation, KEY_SCHEME, Vec::new());
-    }
-
-    fn inferred_early_responses(
-        ctx: &mut GenContext,
-        operation: &mut Operation,
-    ) -> Vec<(Option<StatusCode>, Response)> {
-        ApiError::NoKey.in_document(ctx, operation).into_iter().collect()
+        may_be(ctx, operation, &[UNAUTHORIZED, STORE_UNAVAILABLE]);
     }
 }
 
 impl OperationInput for Viewer {
-    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         needs(operation, KEY_SCHEME, Vec::new());
         needs(operation, TICKET_SCHEME, Vec::new());
-    }
-
-    fn inferred_early_responses(
-        ctx: &mut GenContext,
-        operation: &mut Operation,
-    ) -> Vec<(Option<StatusCode>, Response)> {
-        let refusals = [ApiError::NoKey, ApiError::TicketForOneJob(JobId::from(uuid::Uuid::nil()))];
-        refusals.iter().filter_map(|refusal| refusal.in_document(ctx, operation)).collect()
+        may_be(ctx, operation, &[UNAUTHORIZED, TICKET_FOR_ONE_JOB, STORE_UNAVAILABLE]);
     }
 }
 
 impl OperationInput for Operator {
-    fn operation_input(_: &mut GenContext, operation: &mut Operation) {
+    fn operation_input(ctx: &mut GenContext, operation: &mut Operation) {
         needs(operation, KEY_SCHEME, vec![Scope::Operator.to_string()]);
-    }
-
-    fn inferred_early_responses(
-        ctx: &mut GenContext,
-        operation: &mut Operation,
-    ) -> Vec<(Option<StatusCode>, Response)> {
-        let refusals = [ApiError::NoKey, ApiError::MissingScope(Scope::Operator)];
-        refusals.iter().filter_map(|refusal| refusal.in_document(ctx, operation)).collect()
+        may_be(ctx, operation, &[UNAUTHORIZED, FORBIDDEN, STORE_UNAVAILABLE]);
     }
 }
 

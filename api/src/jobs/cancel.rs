@@ -5,27 +5,26 @@ use axum::response::Response;
 use buzzer_shared::id::{JobId, Tenant};
 use http::StatusCode;
 
-use super::{JobPath, answer, get};
+use super::{JobPath, NO_JOB, answer, get};
 use crate::auth::Caller;
 use crate::extract::Path;
 use crate::lifecycle::{Done, Job, Phase};
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::store::{Asked, Wish};
 use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    use crate::header::{HeaderDoc, gives};
-    const ANSWERED: &[HeaderDoc] = &[HeaderDoc::LOCATION, HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER];
-    op.id("cancelJob")
+    refuses(refuses(op, NO_JOB), &[problem::TOO_LATE])
+        .id("cancelJob")
         .tag("jobs")
         .summary("Stop a job")
         .description(
             "A job that is not with a worker is canceled at once. One that is out is asked to stop: it ends as \
              `canceled`, unless its work gets done first. The wish outlives every restart. Asking again is safe.",
         )
-        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("It is canceled."), ANSWERED))
-        .response_with::<202, Json<JobView>, _>(|r| gives(r.description("It was asked to stop."), ANSWERED))
+        .response_with::<200, Json<JobView>, _>(|r| answer::describe(r, "It is canceled."))
+        .response_with::<202, Json<JobView>, _>(|r| answer::describe(r, "It was asked to stop."))
 }
 
 pub(super) async fn cancel(

@@ -2,16 +2,17 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 
-use super::{JobPath, get};
+use super::{JobPath, NO_JOB, get};
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::store::{Deleted, JobWithContent};
 use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("deleteJob")
+    refuses(refuses(op, NO_JOB), &[problem::NOT_DONE])
+        .id("deleteJob")
         .tag("jobs")
         .summary("Delete a job that is done")
         .description(

@@ -6,12 +6,12 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{JobPath, get};
+use super::{JobPath, NO_JOB, get};
 use crate::auth::Viewer;
 use crate::extract::{Path, Query, last_event_id};
 use crate::lifecycle::Job;
 use crate::negotiate::{self, EVENT_STREAM, JSON};
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, ProblemType, refuses};
 use crate::state::AppState;
 use crate::streams::{self, JobEvents, Live};
 use crate::view::EventView;
@@ -42,8 +42,11 @@ pub(super) struct EventPage {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    use crate::header::{HeaderDoc, takes};
+    use crate::header::{HeaderDoc, gives, takes};
+    const REFUSALS: &[ProblemType] =
+        &[problem::BAD_CURSOR, problem::BAD_QUERY, problem::NOT_ACCEPTABLE, problem::TOO_MANY_STREAMS];
     let op = or_upgrades(op, "The events follow as messages of a WebSocket.");
+    let op = refuses(refuses(op, NO_JOB), REFUSALS);
     takes(op, &[HeaderDoc::LAST_EVENT_ID])
         .id("getJobEvents")
         .tag("jobs")
@@ -56,7 +59,8 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              after the last one it is closed with 1000, and with 1001 when this API stops.",
         )
         .response_with::<200, Json<EventPage>, _>(|r| {
-            streams::or_streams(r.description("The events: as they come, or a page of them."))
+            let r = r.description("The events: as they come, or a page of them.");
+            streams::or_streams(gives(r, &[HeaderDoc::CACHE_CONTROL.always()]))
         })
         .response_with::<204, (), _>(|r| {
             r.description("The job is done, and its last event is known. A browser does not come back after this.")

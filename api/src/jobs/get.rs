@@ -9,11 +9,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{JobPath, PLACE_MAX, WAIT_MAX};
+use super::{JobPath, NO_JOB, PLACE_MAX, WAIT_MAX};
 use crate::auth::Viewer;
 use crate::extract::{Path, Query};
 use crate::lifecycle::{Job, Phase};
-use crate::problem::ApiError;
+use crate::problem::{ApiError, refuses};
 use crate::state::AppState;
 use crate::store::JobWithContent;
 use crate::view::{Content, JobView, Waiting};
@@ -42,7 +42,9 @@ pub(super) enum Until {
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, gives, takes};
-    let op = takes(op, &[HeaderDoc::IF_NONE_MATCH]);
+    const ANSWERED: &[HeaderDoc] =
+        &[HeaderDoc::ETAG.always(), HeaderDoc::CACHE_CONTROL.always(), HeaderDoc::RETRY_AFTER];
+    let op = refuses(takes(op, &[HeaderDoc::IF_NONE_MATCH]), NO_JOB);
     op.id("getJob")
         .tag("jobs")
         .summary("Look after a job")
@@ -50,8 +52,10 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
             "Answers at once, or with `?wait=N` once the job is done, or with `?wait=N&after=SEQ` once anything happened \
              after that event.",
         )
-        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("The job as it is now."), &[HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER]))
-        .response_with::<304, (), _>(|r| gives(r.description("Nothing happened since the `ETag` that was sent."), &[HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER]))
+        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("The job as it is now."), ANSWERED))
+        .response_with::<304, (), _>(|r| {
+            gives(r.description("Nothing happened since the `ETag` that was sent."), ANSWERED)
+        })
 }
 
 pub(super) async fn get(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::auth::Caller;
 use crate::extract::{Query, tag};
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::store::{Filter, Listed, Page};
 use crate::view::{JobView, Waiting};
@@ -43,7 +43,11 @@ pub(super) struct JobList {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("listJobs").tag("jobs").summary("Your jobs, newest first").description("Without their inputs and outputs.")
+    refuses(op, &[problem::BAD_CURSOR])
+        .id("listJobs")
+        .tag("jobs")
+        .summary("Your jobs, newest first")
+        .description("Without their inputs and outputs.")
 }
 
 pub(super) async fn list(

@@ -20,7 +20,7 @@ use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
 use buzzer_shared::id::JobId;
 
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, ProblemType};
 use crate::state::AppState;
 
 // What is asked over a socket is done by the same hands.
@@ -35,6 +35,9 @@ pub(crate) use order::SubmitJob;
 const PLACE_MAX: u32 = 1000;
 /// So long may an answer be held at most.
 const WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How a path is refused that names no job.
+const NO_JOB: &[ProblemType] = &[problem::BAD_ID, problem::UNKNOWN_JOB, problem::JOB_GONE];
 
 /// `/v1/jobs/{job}` is one route with one name for its parameter: a kind when posted to, an id otherwise.
 pub fn router() -> ApiRouter<AppState> {

@@ -3,14 +3,15 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header;
 
-use super::{JobPath, get};
+use super::{JobPath, NO_JOB, get};
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("getResult")
+    refuses(refuses(op, NO_JOB), &[problem::NO_RESULT])
+        .id("getResult")
         .tag("jobs")
         .summary("The bare output")
         .description("The output byte for byte, with its media type. `409` with the state while there is none.")

@@ -7,20 +7,29 @@ use buzzer_shared::kind::KindSpec;
 use buzzer_shared::time::Time;
 use http::{HeaderMap, StatusCode};
 
-use super::{JobPath, accept, answer, get, headers};
+use super::{JobPath, NO_JOB, accept, answer, get, headers};
 use crate::auth::Caller;
 use crate::extract::Path;
 use crate::lifecycle::{Ignored, Job};
-use crate::problem::{ApiError, KnownKinds};
+use crate::problem::{self, ApiError, KnownKinds, ProblemType, refuses};
 use crate::state::AppState;
 use crate::store::{Asked, Wish};
 use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    use crate::header::{HeaderDoc, gives, takes};
-    const ANSWERED: &[HeaderDoc] = &[HeaderDoc::LOCATION, HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER];
+    use crate::header::{HeaderDoc, takes};
+    const REFUSALS: &[ProblemType] = &[
+        problem::NOTHING_TO_RETRY,
+        problem::BAD_HEADER,
+        problem::KEY_REUSED,
+        problem::UNKNOWN_KIND,
+        problem::INVALID_INPUT,
+        problem::TOO_MANY_WAITING,
+        problem::STORE_FULL,
+    ];
     let op = takes(op, &[HeaderDoc::IDEMPOTENCY_KEY]);
-    op.id("retryJob")
+    refuses(refuses(op, NO_JOB), REFUSALS)
+        .id("retryJob")
         .tag("jobs")
         .summary("Run a job again")
         .description(
@@ -28,8 +37,8 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
              with the same input, priority, tags, webhook, policy and timeout is made, whose `retry_of` names it; with an \
              `Idempotency-Key`, asking for that again answers with the same new job.",
         )
-        .response_with::<200, Json<JobView>, _>(|r| gives(r.description("Its next attempt starts now."), ANSWERED))
-        .response_with::<202, Json<JobView>, _>(|r| gives(r.description("The new job, accepted."), ANSWERED))
+        .response_with::<200, Json<JobView>, _>(|r| answer::describe(r, "Its next attempt starts now."))
+        .response_with::<202, Json<JobView>, _>(|r| answer::describe(r, "The new job, accepted."))
 }
 
 pub(super) async fn retry(

@@ -15,17 +15,31 @@ use crate::auth::Caller;
 use crate::extract::{JsonBody, Path};
 use crate::lifecycle::Job;
 use crate::negotiate::{self, EVENT_STREAM, JSON};
-use crate::problem::ApiError;
+use crate::openapi::calls_back;
+use crate::problem::{self, ApiError, ProblemType, refuses};
 use crate::state::AppState;
 use crate::streams::{self, JobEvents, Live};
 use crate::view::{Content, JobView};
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, gives, takes};
-    const ANSWERED: &[HeaderDoc] =
-        &[HeaderDoc::LOCATION, HeaderDoc::ETAG, HeaderDoc::RETRY_AFTER, HeaderDoc::PREFERENCE_APPLIED];
-    let op = takes(op, &[HeaderDoc::PREFER, HeaderDoc::IDEMPOTENCY_KEY]);
-    op.id("submitJob")
+    const REFUSALS: &[ProblemType] = &[
+        problem::BAD_HEADER,
+        problem::NOT_ACCEPTABLE,
+        problem::RESERVED_KIND,
+        problem::UNKNOWN_KIND,
+        problem::INVALID_INPUT,
+        problem::KEY_REUSED,
+        problem::TOO_MANY_WAITING,
+        problem::STORE_FULL,
+        problem::TOO_MANY_STREAMS,
+        // Of a job that its key has found, and that is deleted while it is waited for.
+        problem::UNKNOWN_JOB,
+        problem::JOB_GONE,
+    ];
+    let op = refuses(takes(op, &[HeaderDoc::PREFER, HeaderDoc::IDEMPOTENCY_KEY]), REFUSALS);
+    calls_back(op)
+        .id("submitJob")
         .tag("jobs")
         .summary("Hand in a job")
         .description(
@@ -36,10 +50,15 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         )
         .parameter_untyped("job", |parameter| parameter.description("The kind's name."))
         .input::<Json<SubmitJob<'static>>>()
-        .response_with::<202, Json<JobView>, _>(|r| gives(r.description("Accepted: it is stored, and will be run."), ANSWERED))
+        .response_with::<202, Json<JobView>, _>(|r| {
+            let r = answer::describe(r, "Accepted: it is stored, and will be run.");
+            gives(r, &[HeaderDoc::PREFERENCE_APPLIED])
+        })
         .response_with::<200, Json<JobView>, _>(|r| {
-            let r = r.description("Done within the time that `Prefer: wait` gave; or the job's events.");
-            streams::or_streams(gives(r, ANSWERED))
+            let r = answer::describe(r, "Done within the time that `Prefer: wait` gave; or the job's events.");
+            // A stream has no `ETag`: it is never the same.
+            let r = gives(r, &[HeaderDoc::PREFERENCE_APPLIED, HeaderDoc::ETAG]);
+            streams::or_streams(r)
         })
 }
 

@@ -5,7 +5,7 @@ use axum::extract::State;
 use super::list::KindView;
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::problem::{ApiError, KnownKinds};
+use crate::problem::{self, ApiError, KnownKinds, refuses};
 use crate::state::AppState;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
@@ -15,7 +15,8 @@ pub(super) struct KindPath {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("getKind")
+    refuses(op, &[problem::UNKNOWN_KIND])
+        .id("getKind")
         .tag("kinds")
         .summary("One kind")
         .description("What is known about one kind: schemas, retry policy, timeout.")

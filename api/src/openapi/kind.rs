@@ -3,14 +3,14 @@
 use aide::openapi::{
     MediaType, OpenApi, Operation, Parameter, PathItem, ReferenceOr, SchemaObject, StatusCode as Status,
 };
-use buzzer_shared::kind::{Kind, KindSpec};
+use buzzer_shared::kind::{DeliveryMode, Kind, KindSpec};
 use schemars::Schema;
 use serde_json::{Value, json};
 
 const JSON: &str = "application/json";
 
-/// Adds one kind, whose path is like `submit`, but for what the kind itself says.
-pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec) {
+/// Adds one kind, whose path is like `submit`, but for what the kind itself says. `max_body`: the most bytes of a body.
+pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, max_body: usize) {
     let word = word(&spec.name);
     let schemas = &mut document.components.get_or_insert_default().schemas;
     let mut component = |name: String, schema: &Value| {
@@ -24,10 +24,9 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec) {
     let mut submit = submit.clone();
     submit.operation_id = Some(format!("submit_{word}"));
     submit.summary = Some(spec.title.clone());
-    submit.description = Some(match submit.description {
-        Some(general) if !spec.description.is_empty() => format!("{}\n\n{general}", spec.description),
-        general => general.unwrap_or_else(|| spec.description.clone()),
-    });
+    let general = submit.description.unwrap_or_default();
+    let parts = [spec.description.as_str(), &limits(spec, max_body), &general];
+    submit.description = Some(parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n\n"));
     submit.parameters.retain(|parameter| !matches!(parameter, ReferenceOr::Item(Parameter::Path { .. })));
     if let Some(ReferenceOr::Item(body)) = &mut submit.request_body
         && let Some(body) = body.content.get_mut(JSON)
@@ -44,6 +43,17 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec) {
     }
     let path = PathItem { post: Some(submit), ..PathItem::default() };
     document.paths.get_or_insert_default().paths.insert(format!("/v1/jobs/{}", spec.name), ReferenceOr::Item(path));
+}
+
+/// What a submission may ask for at most.
+fn limits(spec: &KindSpec, max_body: usize) -> String {
+    let runs = match spec.delivery {
+        DeliveryMode::AtLeastOnce => {
+            format!("There are {} attempts, unless `retry` says otherwise.", spec.retry.max_attempts)
+        }
+        DeliveryMode::AtMostOnce => "It is never run twice: `retry` is refused.".into(),
+    };
+    format!("Limits: a body of {max_body} bytes, and {} for a run. {runs}", spec.timeout)
 }
 
 /// The kind as part of an identifier. Kinds have no capitals, so that no two kinds become the same word.
@@ -98,6 +108,21 @@ fn object(schema: Value) -> SchemaObject {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kind_says_what_it_takes_at_most() {
+        let often = KindSpec::any("demo".parse().unwrap());
+        let once = KindSpec { delivery: DeliveryMode::AtMostOnce, ..often.clone() };
+        let said = |spec| limits(spec, 1024);
+        assert_eq!(
+            said(&often),
+            "Limits: a body of 1024 bytes, and 5m for a run. There are 5 attempts, unless `retry` says otherwise."
+        );
+        assert_eq!(
+            said(&once),
+            "Limits: a body of 1024 bytes, and 5m for a run. It is never run twice: `retry` is refused."
+        );
+    }
 
     #[test]
     fn kinds_that_differ_in_their_separators_alone_have_words_of_their_own() {

@@ -5,7 +5,7 @@ use buzzer_shared::broker::Line;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 /// Whether this replica can serve.
@@ -34,7 +34,8 @@ pub(super) async fn alive() -> Json<Health> {
 }
 
 pub(super) fn ready_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("readyz")
+    refuses(op, &[problem::STORE_UNAVAILABLE])
+        .id("readyz")
         .tag("operation")
         .summary("Whether it can take jobs")
         .description("Ready means that the store can be written. A broker that is away shows as `degraded` in a `200`.")

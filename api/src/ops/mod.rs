@@ -6,7 +6,6 @@ mod stats;
 
 use aide::axum::ApiRouter;
 use aide::axum::routing::get_with;
-use axum::routing::get;
 
 use crate::state::AppState;
 
@@ -15,6 +14,5 @@ pub fn router() -> ApiRouter<AppState> {
         .api_route("/livez", get_with(health::alive, health::alive_doc))
         .api_route("/readyz", get_with(health::ready, health::ready_doc))
         .api_route("/v1/stats", get_with(stats::stats, stats::doc))
-        // A page for people: it is not in the document.
-        .route("/problems/{slug}", get(problems::page))
+        .api_route("/problems/{slug}", get_with(problems::page, problems::doc))
 }

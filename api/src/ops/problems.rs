@@ -1,3 +1,4 @@
+use aide::transform::TransformOperation;
 use axum::extract::State;
 use axum::response::Html;
 
@@ -7,7 +8,15 @@ use crate::state::AppState;
 
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 pub(super) struct ProblemPath {
+    /// The last part of the problem's `type`.
     slug: String,
+}
+
+pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
+    op.id("getProblem")
+        .tag("operation")
+        .summary("What a problem means")
+        .description("A page for people: what a problem of this `type` means, and what to do.")
 }
 
 pub(super) async fn page(State(_): State<AppState>, path: Path<ProblemPath>) -> Result<Html<String>, ApiError> {

@@ -2,15 +2,19 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 
-use super::ParkedPath;
 use super::view::ParkedView;
+use super::{NOT_THERE, ParkedPath};
 use crate::auth::Operator;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("getParked").tag("operation").summary("One parked message").description("With its whole body.")
+    refuses(op, NOT_THERE)
+        .id("getParked")
+        .tag("operation")
+        .summary("One parked message")
+        .description("With its whole body.")
 }
 
 pub(super) async fn get(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::view::ParkedView;
 use crate::auth::Operator;
 use crate::extract::Query;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 const LIMIT: u16 = 50;
@@ -30,9 +30,13 @@ pub(super) struct ParkedList {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("listParked").tag("operation").summary("Messages that nobody could use").description(
-        "As a rule oldest first. They stay until somebody replays or drops them; past 100,000 the oldest go.",
-    )
+    refuses(op, &[problem::BROKER_AWAY])
+        .id("listParked")
+        .tag("operation")
+        .summary("Messages that nobody could use")
+        .description(
+            "As a rule oldest first. They stay until somebody replays or drops them; past 100,000 the oldest go.",
+        )
 }
 
 pub(super) async fn list(

@@ -2,15 +2,16 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 
-use super::ParkedPath;
 use super::view::ParkedView;
+use super::{NOT_THERE, ParkedPath};
 use crate::auth::Operator;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("dropParked")
+    refuses(op, NOT_THERE)
+        .id("dropParked")
         .tag("operation")
         .summary("Drop a parked message")
         .description("It is gone for good. Of several copies the oldest goes. Answers the message a last time.")

@@ -2,18 +2,22 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 
-use super::ParkedPath;
 use super::view::ParkedView;
+use super::{NOT_THERE, ParkedPath};
 use crate::auth::Operator;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("replayParked").tag("operation").summary("Replay a parked message").description(
-        "Sends it back to the queue that it came from, and takes it out of the parking queue once RabbitMQ has it \
+    refuses(refuses(op, NOT_THERE), &[problem::NO_WAY_BACK])
+        .id("replayParked")
+        .tag("operation")
+        .summary("Replay a parked message")
+        .description(
+            "Sends it back to the queue that it came from, and takes it out of the parking queue once RabbitMQ has it \
          there. Whoever still cannot use it parks it again.",
-    )
+        )
 }
 
 pub(super) async fn replay(

@@ -14,7 +14,7 @@ use axum::response::Response;
 
 use crate::auth::Viewer;
 use crate::extract::Query;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::websocket::{Upgrade, or_upgrades};
 
@@ -33,7 +33,7 @@ pub fn router() -> ApiRouter<AppState> {
 struct SocketQuery {}
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    or_upgrades(op, "Messages of a WebSocket follow.")
+    refuses(or_upgrades(op, "Messages of a WebSocket follow."), &[problem::TOO_MANY_STREAMS])
         .id("openSocket")
         .tag("jobs")
         .summary("Many jobs over one WebSocket")

@@ -13,6 +13,7 @@ use futures_util::stream;
 use http::{HeaderName, HeaderValue};
 
 use super::{Live, Said, Source};
+use crate::header::{HeaderDoc, gives};
 use crate::negotiate::EVENT_STREAM;
 
 /// How soon a browser comes back whose stream was cut.
@@ -66,7 +67,8 @@ impl OperationOutput for EventStream {
 }
 
 /// Says that an answer may be a stream instead.
-pub fn or_streams<T>(mut response: TransformResponse<'_, T>) -> TransformResponse<'_, T> {
+pub fn or_streams<T>(response: TransformResponse<'_, T>) -> TransformResponse<'_, T> {
+    let mut response = gives(response, &[HeaderDoc::BUFFERING]);
     response.inner().content.insert(EVENT_STREAM.into(), media_type());
     response
 }

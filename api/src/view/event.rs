@@ -1,11 +1,12 @@
-use buzzer_shared::id::{JobId, Tenant};
+use buzzer_shared::id::{JobId, Tenant, WorkerId};
+use buzzer_shared::problem::Problem;
 use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Content, JobView};
-use crate::lifecycle::{Entry, LogType};
+use crate::lifecycle::{Entry, LogType, Progress};
 use crate::problem::ApiError;
 use crate::store::{JobWithContent, Store};
 
@@ -22,7 +23,31 @@ pub struct EventView {
     /// What else there is to say: `{run_at}` of `job.accepted`, where it is not to run at once, `{worker}` of `job.started`,
     /// `{percent, message}` of `job.progress`, `{text}` of `job.log`, `{chunk}` of `job.output`, `{limit}` of
     /// `job.truncated`, `{error, run_at}` of `job.retrying`; of the last event the job as `GET` shows it.
+    #[schemars(with = "Option<EventData>")]
     pub data: Option<Box<RawValue>>,
+}
+
+/// What else there is to say of an event, by its type.
+#[derive(JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+#[expect(dead_code, reason = "the log keeps data as JSON; this is its schema, by which the tests check each event")]
+enum EventData {
+    /// Of `job.accepted`, where it is not to run at once.
+    Accepted { run_at: Time },
+    /// Of `job.started`.
+    Started { worker: WorkerId },
+    /// Of `job.log`.
+    Log { text: String },
+    /// Of `job.output`: the next piece, to look at before it is whole.
+    Output { chunk: String },
+    /// Of `job.truncated`: how many bytes of a log are kept.
+    Truncated { limit: u32 },
+    /// Of `job.retrying`: why the attempt failed, and when the next one is due.
+    Retrying { error: Problem, run_at: Time },
+    /// Of `job.progress`.
+    Progress(Progress),
+    /// Of the last event: the job as `GET` shows it.
+    Done(Box<JobView>),
 }
 
 impl EventView {

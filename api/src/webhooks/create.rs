@@ -17,7 +17,7 @@ use crate::delivery::{Health, Secrets, Wants, Webhook};
 use crate::extract::JsonBody;
 use crate::letters::fresh_secret;
 use crate::lifecycle::Events;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 /// So many webhooks a tenant may have: each entry of its logs is compared with all of them.
@@ -45,7 +45,8 @@ pub(super) struct CreateWebhook {
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     use crate::header::{HeaderDoc, gives};
-    op.id("createWebhook")
+    refuses(op, &[problem::TOO_MANY_WEBHOOKS])
+        .id("createWebhook")
         .tag("webhooks")
         .summary("Register a webhook endpoint")
         .description(
@@ -54,7 +55,7 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
         )
         .input::<Json<CreateWebhook>>()
         .response_with::<201, Json<WebhookView>, _>(|r| {
-            gives(r.description("It is registered; `secret` verifies what is posted."), &[HeaderDoc::WEBHOOK])
+            gives(r.description("It is registered; `secret` verifies what is posted."), &[HeaderDoc::WEBHOOK.always()])
         })
 }
 

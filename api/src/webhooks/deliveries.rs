@@ -6,11 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::{DeliveryView, To};
-use super::{AddresseePath, unknown};
+use super::{AddresseePath, NO_WEBHOOK, unknown};
 use crate::auth::Caller;
 use crate::delivery::StateName;
 use crate::extract::{Path, Query};
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::store::{Addressee, Choice, Page};
 
@@ -42,7 +42,8 @@ pub(super) struct DeliveryList {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("listDeliveries")
+    refuses(refuses(op, NO_WEBHOOK), &[problem::BAD_CURSOR])
+        .id("listDeliveries")
         .tag("webhooks")
         .summary("What is, or was, on its way to a webhook")
         .description(

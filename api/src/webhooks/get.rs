@@ -3,14 +3,15 @@ use axum::Json;
 use axum::extract::State;
 
 use super::view::WebhookView;
-use super::{WebhookPath, unknown};
+use super::{NO_WEBHOOK, WebhookPath, unknown};
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("getWebhook")
+    refuses(op, NO_WEBHOOK)
+        .id("getWebhook")
         .tag("webhooks")
         .summary("One webhook endpoint")
         .description("Whether it is enabled, since when it fails, and what it is told.")

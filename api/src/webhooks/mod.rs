@@ -19,9 +19,12 @@ use aide::axum::ApiRouter;
 use aide::axum::routing::{get_with, post_with};
 use buzzer_shared::id::{DeliveryId, WebhookId};
 
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, ProblemType};
 use crate::state::AppState;
 use crate::store::Addressee;
+
+/// How a path is refused that names no webhook.
+const NO_WEBHOOK: &[ProblemType] = &[problem::BAD_ID, problem::UNKNOWN_WEBHOOK];
 
 /// In place of an id: the webhooks that jobs have named themselves.
 const JOBS: &str = "jobs";

@@ -5,14 +5,15 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::view::{DeliveryView, To};
-use super::{DeliveryPath, deliveries};
+use super::{DeliveryPath, NO_WEBHOOK, deliveries};
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("replayDelivery")
+    refuses(refuses(op, NO_WEBHOOK), &[problem::WEBHOOK_DISABLED, problem::UNKNOWN_DELIVERY])
+        .id("replayDelivery")
         .tag("webhooks")
         .summary("Deliver once more")
         .description(

@@ -10,12 +10,12 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{WebhookPath, check, unknown};
+use super::{NO_WEBHOOK, WebhookPath, check, unknown};
 use crate::auth::Caller;
 use crate::delivery::Webhook;
 use crate::extract::{JsonBody, Path};
 use crate::lifecycle::LogType;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::store::{Fed, StoreError};
 
@@ -52,7 +52,8 @@ pub(super) struct Replayed {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("replayEvents")
+    refuses(refuses(op, NO_WEBHOOK), &[problem::WEBHOOK_DISABLED, problem::BAD_CURSOR])
+        .id("replayEvents")
         .tag("webhooks")
         .summary("Deliver all of a time once more")
         .description(

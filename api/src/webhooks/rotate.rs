@@ -8,11 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::view::SecretView;
-use super::{AddresseePath, check, unknown};
+use super::{AddresseePath, NO_WEBHOOK, check, unknown};
 use crate::auth::Caller;
 use crate::extract::{MaybeJsonBody, Path};
 use crate::letters::fresh_secret;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, refuses};
 use crate::state::AppState;
 use crate::store::{Addressee, Rotation};
 
@@ -29,7 +29,8 @@ pub(super) struct RotateSecret {
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("rotateSecret")
+    refuses(op, NO_WEBHOOK)
+        .id("rotateSecret")
         .tag("webhooks")
         .summary("Make a new secret")
         .description(

@@ -5,14 +5,15 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::view::{DeliveryView, To};
-use super::{WebhookPath, unknown};
+use super::{NO_WEBHOOK, WebhookPath, unknown};
 use crate::auth::Caller;
 use crate::extract::Path;
-use crate::problem::ApiError;
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("testWebhook")
+    refuses(refuses(op, NO_WEBHOOK), &[problem::WEBHOOK_DISABLED])
+        .id("testWebhook")
         .tag("webhooks")
         .summary("Send a test")
         .description(

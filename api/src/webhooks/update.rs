@@ -8,12 +8,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::view::WebhookView;
-use super::{WebhookPath, check, unknown};
+use super::{NO_WEBHOOK, WebhookPath, check, unknown};
 use crate::auth::Caller;
 use crate::delivery::Edit;
 use crate::extract::{JsonBody, Path};
 use crate::lifecycle::Events;
-use crate::problem::ApiError;
+use crate::problem::{ApiError, refuses};
 use crate::state::AppState;
 
 /// What is to be different. What is not named stays.
@@ -42,7 +42,8 @@ fn null_too<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
-    op.id("updateWebhook")
+    refuses(op, NO_WEBHOOK)
+        .id("updateWebhook")
         .tag("webhooks")
         .summary("Change a webhook endpoint")
         .description(

@@ -9,7 +9,8 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::Socket;
-use crate::problem::ApiError;
+use crate::header::{HeaderDoc, gives};
+use crate::problem::{self, ApiError, ProblemType, refuses};
 use crate::serve::Hold;
 use crate::state::AppState;
 
@@ -117,9 +118,7 @@ impl OperationInput for Upgrade {}
 
 /// Says that an endpoint becomes a WebSocket, when it is asked to, and how it refuses that.
 pub fn or_upgrades<'t>(op: TransformOperation<'t>, description: &str) -> TransformOperation<'t> {
-    op.response_with::<101, (), _>(|r| r.description(description))
-        .response_with::<403, ApiError, _>(|r| {
-            r.description("A page of another server asked for the WebSocket: see `/problems/origin-not-allowed`.")
-        })
-        .response_with::<426, ApiError, _>(|r| r.description("This is no WebSocket: see `/problems/upgrade-required`."))
+    const AGREED: &[HeaderDoc] = &[HeaderDoc::UPGRADE.always(), HeaderDoc::WEBSOCKET_ACCEPT.always()];
+    const REFUSALS: &[ProblemType] = &[problem::UPGRADE_REQUIRED, problem::ORIGIN_NOT_ALLOWED, problem::BAD_HEADER];
+    refuses(op, REFUSALS).response_with::<101, (), _>(|r| gives(r.description(description), AGREED))
 }
