@@ -34,7 +34,7 @@ async fn every_reference_leads_somewhere() {
     let mut references = Vec::new();
     collect_references(&document, &mut references);
     // The schemas of the three kinds have references of their own.
-    assert!(references.iter().any(|to| to.contains("_input/$defs/")), "{references:?}");
+    assert!(references.iter().any(|to| to.contains("_input.")), "{references:?}");
     for to in references {
         let pointer = to.strip_prefix('#').unwrap_or_else(|| panic!("{to} leads out of the document"));
         assert!(document.pointer(pointer).is_some(), "{to} leads nowhere");
