@@ -21,6 +21,7 @@ mod http_request;
 mod keys;
 mod long_runs;
 mod outside;
+mod page;
 mod poison;
 mod postgres;
 mod prove;

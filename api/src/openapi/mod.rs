@@ -1,6 +1,7 @@
 //! The OpenAPI document, made from the routes as they are and the kinds as they were announced.
 
 mod kind;
+mod page;
 mod webhook;
 
 use std::sync::Arc;
@@ -42,7 +43,7 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
         tags: TAGS.into_iter().map(tag).collect(),
         ..OpenApi::default()
     };
-    let router = router.api_route("/openapi.json", get_with(openapi, doc));
+    let router = router.api_route("/openapi.json", get_with(openapi, doc)).merge(page::router());
     let router = router.finish_api_with(&mut document, with_the_rest);
     operations(&mut document).for_each(spell_out);
     let parameters = operations(&mut document).flat_map(|operation| &mut operation.parameters);
