@@ -45,7 +45,7 @@ use crate::store::{Keyring, Outgoing, Store, StoreError, Tickets};
 use crate::sweep::Sweeper;
 use crate::tally::Tally;
 use crate::wake::Wake;
-use crate::{descriptors, events, jobs, kinds, openapi, ops, parked, serve, socket, tickets, webhooks};
+use crate::{asyncapi, descriptors, events, jobs, kinds, openapi, ops, parked, serve, socket, tickets, webhooks};
 
 /// A broker that is there has answered by then, and what it refuses can be told at once.
 const BROKER_PATIENCE: Duration = Duration::from_secs(2);
@@ -238,6 +238,7 @@ impl Engine {
             feeds: Feeds::new(Arc::clone(&store), wake.clone(), shutdown.clone()),
             wake,
             line: line.broker.line(),
+            topology: line.topology.clone(),
             parking: Parking::new(Arc::clone(&line.broker), line.topology.clone(), config.senders(line.broker.user())),
             readiness: Readiness::default(),
             clock: Arc::clone(&clock),
@@ -416,7 +417,7 @@ impl Loops {
 pub fn router(state: AppState) -> Router {
     let told = events::router().merge(socket::router()).merge(tickets::router()).merge(webhooks::router());
     let own = jobs::router().merge(told);
-    let api = own.merge(kinds::router()).merge(parked::router()).merge(ops::router());
+    let api = own.merge(kinds::router()).merge(parked::router()).merge(ops::router()).merge(asyncapi::router());
     let router = openapi::finish(api)
         .fallback(async |request: Request| ApiError::NoSuchPath(request.uri().path().into()))
         .method_not_allowed_fallback(async |request: Request| ApiError::WrongMethod(request.method().to_string()));

@@ -58,6 +58,12 @@ impl HeaderDoc {
     pub(crate) const PREFERENCE_APPLIED: Self =
         Self::new("Preference-Applied", "The `wait` that was used, where there was one.", "wait=30");
 
+    pub(crate) const CONTENT_SECURITY_POLICY: Self = Self::new(
+        "Content-Security-Policy",
+        "What a browser lets the page do: ask its own server, and nobody else.",
+        "default-src 'none'; script-src 'self'",
+    );
+
     const fn new(name: &'static str, description: &'static str, example: &'static str) -> Self {
         Self { name, description, example, always: false }
     }

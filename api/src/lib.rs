@@ -16,6 +16,7 @@ pub mod socket;
 pub mod tickets;
 pub mod webhooks;
 
+mod asyncapi;
 pub mod auth;
 pub mod extract;
 mod header;

@@ -9,6 +9,7 @@ use buzzer_shared::broker::Line;
 use buzzer_shared::egress::AllowList;
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Clock;
+use buzzer_shared::topology::Topology;
 use tokio::sync::watch;
 
 use crate::auth::Gate;
@@ -42,6 +43,7 @@ pub struct Handles {
     pub wake: Wake,
     pub feeds: Feeds,
     pub line: watch::Receiver<Line>,
+    pub topology: Topology,
     pub parking: Parking,
     pub readiness: Readiness,
     pub clock: Arc<dyn Clock>,

@@ -70,6 +70,10 @@ pub struct RunId {
     pub dispatch: u32,
 }
 
+impl RunId {
+    pub const PATTERN: &'static str = "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/[0-9]+$";
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.job, self.dispatch)
@@ -89,6 +93,21 @@ impl FromStr for RunId {
 impl Serialize for RunId {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for RunId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RunId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": Self::PATTERN,
+            "description": "One sending-out of a job: `{job}/{dispatch}`",
+            "examples": ["019ab4a6-2c00-7000-8000-000000000000/1"],
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps in vain fails, and says where")]
 
+mod asyncapi;
 mod bench;
 mod broker;
 mod cancel;

@@ -12,6 +12,7 @@ const API: &[(&str, &[&str])] = &[
     (
         "app",
         &[
+            "asyncapi",
             "auth",
             "bell",
             "bounds",
@@ -52,6 +53,7 @@ const API: &[(&str, &[&str])] = &[
             "webhooks",
         ],
     ),
+    ("asyncapi", &["openapi", "socket", "state", "view"]),
     ("socket", &["auth", "extract", "jobs", "lifecycle", "problem", "state", "store", "view", "wake", "websocket"]),
     (
         "jobs",

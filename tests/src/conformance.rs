@@ -298,8 +298,9 @@ fn fits_path(template: &str, path: &str) -> bool {
 }
 
 /// Our own types have names without lines below.
-fn is_of_a_kind(schema: &str) -> bool {
-    schema.ends_with("_input") || schema.ends_with("_output")
+pub(crate) fn is_of_a_kind(schema: &str) -> bool {
+    let of = schema.split('.').next().unwrap_or_default();
+    of.ends_with("_input") || of.ends_with("_output")
 }
 
 /// Takes no field that a schema does not name. For clients an unknown field is none of their business; here it is one that

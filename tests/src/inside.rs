@@ -90,6 +90,14 @@ impl Inside {
         inside
     }
 
+    /// With the settings and the kinds that Buzzer has unless somebody says otherwise, as far as the documents show them.
+    pub async fn as_it_comes() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut inside = Self::start_in(folder, |config| config.max_body = ByteSize(1 << 20)).await;
+        inside.work(stock_worker(&StockConfig::default())).await;
+        inside
+    }
+
     pub async fn without_worker() -> Self {
         let folder = TempDir::new().expect("a temporary folder");
         Self::start_in(folder, |_| {}).await

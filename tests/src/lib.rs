@@ -22,3 +22,4 @@ pub mod simulation;
 pub mod sink;
 pub mod socket;
 pub mod wait;
+pub mod wire;

@@ -1,5 +1,6 @@
 //! A WebSocket client, for tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -15,13 +16,18 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::client::Client;
 use crate::wait::within;
+use crate::wire::WireDocument;
 
 /// For a word of the server, on a busy machine, also while something is started again.
 const SOON: Duration = Duration::from_secs(90);
 
 /// An open socket.
 #[derive(Debug)]
-pub struct Socket(WebSocketStream<TcpStream>);
+pub struct Socket {
+    line: WebSocketStream<TcpStream>,
+    /// What frames are looked at by; `None` of a socket that shows bare events, and where it could not be had.
+    document: Option<Arc<WireDocument>>,
+}
 
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +73,10 @@ impl Socket {
         let line = TcpStream::connect(address).await?;
         let config = WebSocketConfig::default().read_buffer_size(4096);
         let opened = tokio_tungstenite::client_async_with_config(request, line, Some(config));
-        Ok(Self(within("a socket to open", SOON, opened).await?.0))
+        let line = within("a socket to open", SOON, opened).await?.0;
+        let has_frames = path.split('?').next() == Some("/v1/socket");
+        let document = if has_frames { WireDocument::of(client.base()).await } else { None };
+        Ok(Self { line, document })
     }
 
     /// The next text.
@@ -76,7 +85,7 @@ impl Socket {
     /// How the socket ended.
     pub async fn text(&mut self) -> Result<String, End> {
         loop {
-            match within("a word on a socket", SOON, self.0.next()).await {
+            match within("a word on a socket", SOON, self.line.next()).await {
                 Some(Ok(Message::Text(text))) => return Ok(text.as_str().to_owned()),
                 Some(Ok(Message::Close(frame))) => {
                     let end = frame.map_or(End::Cut, |CloseFrame { code, reason }| End::Closed {
@@ -84,7 +93,7 @@ impl Socket {
                         reason: reason.as_str().to_owned(),
                     });
                     // The server closes the line once it has our goodbye.
-                    while let Some(Ok(_)) = within("the end of a line", SOON, self.0.next()).await {}
+                    while let Some(Ok(_)) = within("the end of a line", SOON, self.line.next()).await {}
                     return Err(end);
                 }
                 Some(Ok(_)) => {}
@@ -98,7 +107,11 @@ impl Socket {
     /// # Errors
     /// How the socket ended.
     pub async fn next(&mut self) -> Result<Value, End> {
-        self.text().await.map(|text| serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}")))
+        let text = self.text().await?;
+        let value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        let checked = self.document.as_ref().map_or(Ok(()), |document| document.check_frame(&value));
+        checked.unwrap_or_else(|deviation| panic!("not as the document has it: {deviation}"));
+        Ok(value)
     }
 
     /// All that comes to the end, and how it ended.
@@ -114,17 +127,17 @@ impl Socket {
 
     /// Says this. Whether it arrives, what is heard then tells.
     pub async fn say(&mut self, message: impl Into<Message>) {
-        let _ = self.0.send(message.into()).await;
+        let _ = self.line.send(message.into()).await;
     }
 
     /// Puts this on its way, as far as there is room, and does not wait until it is gone.
     pub async fn feed(&mut self, message: impl Into<Message>) {
-        let _ = self.0.feed(message.into()).await;
+        let _ = self.line.feed(message.into()).await;
     }
 
     /// Sends on what is on its way.
     pub async fn flush(&mut self) {
-        let _ = self.0.flush().await;
+        let _ = self.line.flush().await;
     }
 
     /// Says this text so many times as one message, in a frame for each.
@@ -140,7 +153,7 @@ impl Socket {
     /// Says goodbye, and waits for the end.
     pub async fn close(mut self) -> End {
         let goodbye = CloseFrame { code: 1000.into(), reason: "".into() };
-        let _ = self.0.close(Some(goodbye)).await;
+        let _ = self.line.close(Some(goodbye)).await;
         self.rest().await.1
     }
 }

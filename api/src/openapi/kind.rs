@@ -5,7 +5,7 @@ use aide::openapi::{
 };
 use buzzer_shared::kind::{DeliveryMode, Kind, KindSpec};
 use schemars::Schema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const JSON: &str = "application/json";
 
@@ -14,9 +14,8 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, m
     let word = word(&spec.name);
     let schemas = &mut document.components.get_or_insert_default().schemas;
     let mut component = |name: String, schema: &Value| {
-        let at = format!("#/components/schemas/{name}");
-        schemas.insert(name, object(moved(schema, &at)));
-        json!({ "$ref": at })
+        schemas.extend(moved(&name, schema).into_iter().map(|(name, schema)| (name, object(schema))));
+        json!({ "$ref": format!("#/components/schemas/{name}") })
     };
     let input = component(format!("{word}_input"), &spec.input_schema);
     let output = component(format!("{word}_output"), &spec.output_schema);
@@ -57,7 +56,7 @@ fn limits(spec: &KindSpec, max_body: usize) -> String {
 }
 
 /// The kind as part of an identifier. Kinds have no capitals, so that no two kinds become the same word.
-fn word(kind: &Kind) -> String {
+pub(crate) fn word(kind: &Kind) -> String {
     kind.as_str().replace('_', "Line").replace('-', "Dash").replace('.', "_")
 }
 
@@ -69,33 +68,83 @@ fn narrow(body: &mut MediaType, property: &str, schema: &Value) {
     }
 }
 
-/// An announced schema as it stands `at` a place in the document: its references to itself lead there. An `$id` would
-/// say the same, but generators of code do not follow it.
-fn moved(schema: &Value, at: &str) -> Value {
-    let mut schema = schema.clone();
+/// An announced schema as the document has it under `name`, and before it the definitions within: they stand beside it, since
+/// generators of code do not follow references into a schema. Its references to itself lead there. An `$id` would say the
+/// same, but they do not follow that either.
+pub(crate) fn moved(name: &str, schema: &Value) -> Vec<(String, Value)> {
+    // Validators and generators want an object, where JSON Schema has true and false, too.
+    let mut schema = match schema {
+        Value::Bool(true) => json!({}),
+        Value::Bool(false) => json!({ "not": {} }),
+        schema => schema.clone(),
+    };
+    let mut place = Place { name, definitions: Vec::new() };
+    let mut all = Vec::new();
     if let Value::Object(root) = &mut schema {
         root.remove("$schema");
+        if let Some(definitions) = definitions(root) {
+            place.definitions = definitions.keys().cloned().collect();
+            all.extend(definitions.into_iter().map(|(own, schema)| (place.definition(&own), schema)));
+        }
     }
-    rebase(&mut schema, at);
-    schema
+    all.push((name.into(), schema));
+    all.iter_mut().for_each(|(_, schema)| place.rebase(schema));
+    all
 }
 
-fn rebase(schema: &mut Value, at: &str) {
-    match schema {
-        // References inside a schema with a name of its own are relative to that name.
-        Value::Object(fields) if fields.get("$id").is_some_and(Value::is_string) => {}
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match value {
-                    Value::String(to) if name == "$ref" && (to == "#" || to.starts_with("#/")) => {
-                        *to = format!("{at}{}", &to[1..]);
+/// Takes the definitions out, where all of them can stand in the document by their names.
+fn definitions(root: &mut Map<String, Value>) -> Option<Map<String, Value>> {
+    let fits = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let own = root.get("$defs").and_then(Value::as_object)?;
+    // What has a name of its own has its references relative to that.
+    let named = root.contains_key("$id") || own.values().any(|schema| schema.get("$id").is_some());
+    if named || !own.keys().all(fits) {
+        return None;
+    }
+    match root.remove("$defs") {
+        Some(Value::Object(definitions)) => Some(definitions),
+        _ => None,
+    }
+}
+
+/// Where a schema that moves comes to stand.
+struct Place<'a> {
+    name: &'a str,
+    /// Those that stand beside it.
+    definitions: Vec<String>,
+}
+
+impl Place<'_> {
+    /// No kind has a point in its word, so that no definition takes the name of another kind's schema.
+    fn definition(&self, own: &str) -> String {
+        format!("{}.{own}", self.name)
+    }
+
+    /// Where a reference within the schema leads to.
+    fn leads_to(&self, reference: &str) -> Option<String> {
+        let inside = reference.strip_prefix('#').filter(|inside| inside.is_empty() || inside.starts_with('/'))?;
+        let (at, rest) =
+            match inside.strip_prefix("/$defs/").map(|rest| rest.split_at(rest.find('/').unwrap_or(rest.len()))) {
+                Some((own, rest)) if self.definitions.iter().any(|name| name == own) => (self.definition(own), rest),
+                _ => (self.name.into(), inside),
+            };
+        Some(format!("#/components/schemas/{at}{rest}"))
+    }
+
+    fn rebase(&self, schema: &mut Value) {
+        match schema {
+            Value::Object(fields) if fields.get("$id").is_some_and(Value::is_string) => {}
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value {
+                        Value::String(to) if name == "$ref" => *to = self.leads_to(to).unwrap_or_else(|| to.clone()),
+                        _ => self.rebase(value),
                     }
-                    _ => rebase(value, at),
                 }
             }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.rebase(item)),
+            _ => {}
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| rebase(item, at)),
-        _ => {}
     }
 }
 
@@ -135,13 +184,30 @@ mod tests {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
             "properties": { "size": { "$ref": "#/$defs/Size" }, "next": { "$ref": "#" }, "$ref": { "type": "string" } },
-            "$defs": { "Size": { "enum": ["s", "l"] }, "Own": { "$id": "https://a.example/own", "$ref": "#/x" } },
+            "$defs": { "Size": { "enum": ["s", "l"], "examples": [{ "$ref": "#/$defs/Size/enum" }] } },
         });
-        let moved = moved(&schema, "#/components/schemas/a_input");
-        assert_eq!(moved["properties"]["size"]["$ref"], "#/components/schemas/a_input/$defs/Size");
-        assert_eq!(moved["properties"]["next"]["$ref"], "#/components/schemas/a_input");
-        assert_eq!(moved["properties"]["$ref"], json!({ "type": "string" }));
-        assert_eq!(moved["$defs"]["Own"]["$ref"], "#/x");
-        assert_eq!(moved.get("$schema"), None);
+        let [(beside, size), (name, own)] = moved("a_input", &schema).try_into().unwrap();
+        assert_eq!((beside.as_str(), name.as_str()), ("a_input.Size", "a_input"));
+        assert_eq!(own["properties"]["size"]["$ref"], "#/components/schemas/a_input.Size");
+        assert_eq!(own["properties"]["next"]["$ref"], "#/components/schemas/a_input");
+        assert_eq!(own["properties"]["$ref"], json!({ "type": "string" }));
+        assert_eq!(size["examples"][0]["$ref"], "#/components/schemas/a_input.Size/enum");
+        assert_eq!((own.get("$schema"), own.get("$defs")), (None, None));
+    }
+
+    #[test]
+    fn definitions_that_have_names_of_their_own_or_odd_ones_stay_within() {
+        for (key, schema) in [("Own", json!({ "$id": "https://a.example/own", "$ref": "#/x" })), ("a b", json!(true))] {
+            let schema = json!({ "items": { "$ref": format!("#/$defs/{key}") }, "$defs": { (key): schema } });
+            let [(_, own)] = moved("a_input", &schema).try_into().unwrap();
+            assert_eq!(own["items"]["$ref"], format!("#/components/schemas/a_input/$defs/{key}"));
+            assert_eq!(own["$defs"], schema["$defs"]);
+        }
+    }
+
+    #[test]
+    fn what_takes_all_or_nothing_is_spelled_out() {
+        let [all, nothing] = [true, false].map(|all| moved("a", &json!(all)).remove(0).1);
+        assert_eq!([all, nothing], [json!({}), json!({ "not": {} })]);
     }
 }

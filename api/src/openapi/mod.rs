@@ -17,7 +17,6 @@ use aide::openapi::{
 use aide::transform::{TransformOpenApi, TransformOperation};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::Value;
 
@@ -25,6 +24,7 @@ use crate::auth;
 use crate::problem::{self, ApiError, may_be};
 use crate::state::AppState;
 
+pub(crate) use kind::{moved, word};
 pub(crate) use webhook::calls_back;
 
 use plain::plain;
@@ -45,11 +45,11 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
         tags: TAGS.into_iter().map(tag).collect(),
         ..OpenApi::default()
     };
-    let router = router.api_route("/openapi.json", get_with(openapi, doc));
+    let router = router.api_route("/openapi.json", get_with(openapi, doc)).merge(page::router());
     let router = router.finish_api_with(&mut document, with_the_rest);
     let parameters = operations(&mut document).flat_map(|operation| &mut operation.parameters);
     parameters.filter_map(ReferenceOr::as_item_mut).for_each(tidy);
-    router.route("/docs", get(page::page)).layer(Extension(Arc::new(document)))
+    router.layer(Extension(Arc::new(document)))
 }
 
 /// What the endpoints are about, by their tags.

@@ -1,76 +1,23 @@
 //! The document in words that generators of code know. What it says stays the same: JSON Schema has several ways to say it,
 //! and they understand one of them.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Makes it plain:
-/// - what a kind's schema defines for itself (`$defs`) is a schema of the document, `kind_input.Name`;
 /// - a schema of the document has its name and no title beside it: several kinds may call their input `Input`;
 /// - one of several words is an `enum`, where each has a schema of its own because it has a description of its own;
 /// - what may be anything is `{}`, not `true`.
 pub(super) fn plain(mut document: Value) -> Value {
     if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
-        let moved = raise_definitions(schemas);
         for schema in schemas.values_mut() {
             if let Value::Object(schema) = schema {
                 schema.remove("title");
             }
             simplify(schema);
         }
-        follow(&mut document, &moved);
     }
     find_schemas(&mut document);
     document
-}
-
-/// Moves each schema's own definitions beside it. Answers with where they stood and where they stand.
-fn raise_definitions(schemas: &mut Map<String, Value>) -> Vec<(String, String)> {
-    let mut raised = Vec::new();
-    for (name, schema) in schemas.iter_mut() {
-        let Some(Value::Object(definitions)) = schema.get_mut("$defs") else { continue };
-        // Elsewhere in the document, a name may have no other signs. Then they stay, which is right, too.
-        if definitions.keys().all(|name| is_name(name)) {
-            raised.extend(std::mem::take(definitions).into_iter().map(|(own, schema)| (name.clone(), own, schema)));
-            schema.as_object_mut().map(|schema| schema.remove("$defs"));
-        }
-    }
-    let mut moved = Vec::new();
-    for (owner, own, schema) in raised {
-        let name = format!("{owner}.{own}");
-        moved.push((format!("#/components/schemas/{owner}/$defs/{own}"), format!("#/components/schemas/{name}")));
-        schemas.insert(name, schema);
-    }
-    moved
-}
-
-fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|sign| sign.is_ascii_alphanumeric() || matches!(sign, b'-' | b'_'))
-}
-
-/// Lets references lead to where the definitions went.
-fn follow(value: &mut Value, moved: &[(String, String)]) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match value {
-                    Value::String(to) if name == "$ref" => {
-                        let at = moved.iter().find_map(|(from, at)| Some((at, rest(to, from)?)));
-                        if let Some((at, rest)) = at {
-                            *to = format!("{at}{rest}");
-                        }
-                    }
-                    _ => follow(value, moved),
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| follow(item, moved)),
-        _ => {}
-    }
-}
-
-/// What comes after `from` in a reference to it, or to something in it.
-fn rest(to: &str, from: &str) -> Option<String> {
-    to.strip_prefix(from).filter(|rest| rest.is_empty() || rest.starts_with('/')).map(str::to_owned)
 }
 
 /// Simplifies the schemas of parameters, headers and bodies.
@@ -157,23 +104,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_schema_defines_for_itself_is_one_of_the_document() {
-        let size = json!({ "enum": ["s", "l"] });
-        let to = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
-        let given = json!({
-            "a_input": { "title": "Input", "properties": { "size": to("a_input/$defs/Size") }, "$defs": { "Size": size } },
-            "b_input": { "properties": { "deep": to("a_input/$defs/Size/enum") } },
-            "c_input": { "items": to("c_input/$defs/No name"), "$defs": { "No name": {} } },
-        });
-        assert_eq!(
-            schemas(given),
-            json!({
-                "a_input": { "properties": { "size": to("a_input.Size") } },
-                "a_input.Size": { "enum": ["s", "l"] },
-                "b_input": { "properties": { "deep": to("a_input.Size/enum") } },
-                "c_input": { "items": to("c_input/$defs/No name"), "$defs": { "No name": {} } },
-            })
-        );
+    fn a_schema_of_the_document_has_no_title_beside_its_name() {
+        let title = json!({ "title": "Input", "properties": { "title": { "title": "A title" } } });
+        let plain = json!({ "properties": { "title": { "title": "A title" } } });
+        assert_eq!(schemas(json!({ "a_input": title })), json!({ "a_input": plain }));
     }
 
     #[test]

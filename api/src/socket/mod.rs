@@ -11,6 +11,8 @@ use aide::axum::routing::get_with;
 use aide::transform::TransformOperation;
 use axum::extract::State;
 use axum::response::Response;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
 
 use crate::auth::Viewer;
 use crate::extract::Query;
@@ -18,6 +20,8 @@ use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
 use crate::websocket::{Upgrade, or_upgrades};
 
+use command::{Cancel, Follow, Submit, Unfollow};
+use frame::Frame;
 use session::Session;
 
 /// What a command may have beside the body of a job.
@@ -31,6 +35,23 @@ pub fn router() -> ApiRouter<AppState> {
 #[derive(Debug, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct SocketQuery {}
+
+/// The schemas of what clients send, by their `type`.
+pub(crate) fn commands(generator: &mut SchemaGenerator) -> [(&'static str, Schema); 4] {
+    [
+        ("submit", generator.subschema_for::<Submit<'_>>()),
+        ("follow", generator.subschema_for::<Follow>()),
+        ("unfollow", generator.subschema_for::<Unfollow>()),
+        ("cancel", generator.subschema_for::<Cancel>()),
+    ]
+}
+
+/// The schemas of what clients are sent, by their `type`.
+pub(crate) fn frames(generator: &mut SchemaGenerator) -> Vec<(String, Value)> {
+    let frame = Frame::json_schema(generator).to_value();
+    let forms = frame["oneOf"].as_array().cloned().unwrap_or_default();
+    forms.into_iter().filter_map(|form| Some((form["properties"]["type"]["const"].as_str()?.into(), form))).collect()
+}
 
 fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
     refuses(or_upgrades(op, "Messages of a WebSocket follow."), &[problem::TOO_MANY_STREAMS])

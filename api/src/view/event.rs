@@ -33,20 +33,33 @@ pub struct EventView {
 #[expect(dead_code, reason = "the log keeps data as JSON; this is its schema, by which the tests check each event")]
 enum EventData {
     /// Of `job.accepted`, where it is not to run at once.
-    Accepted { run_at: Time },
+    Accepted {
+        run_at: Time,
+    },
     /// Of `job.started`.
-    Started { worker: WorkerId },
+    Started {
+        worker: WorkerId,
+    },
     /// Of `job.log`.
-    Log { text: String },
+    Log {
+        text: String,
+    },
     /// Of `job.output`: the next piece, to look at before it is whole.
-    Output { chunk: String },
+    Output {
+        chunk: String,
+    },
     /// Of `job.truncated`: how many bytes of a log are kept.
-    Truncated { limit: u32 },
+    Truncated {
+        limit: u32,
+    },
     /// Of `job.retrying`: why the attempt failed, and when the next one is due.
-    Retrying { error: Problem, run_at: Time },
-    /// Of `job.progress`.
+    Retrying {
+        error: Problem,
+        run_at: Time,
+    },
+    // Of `job.progress`; of the last event the job as `GET` shows it. With comments of their own these would be other types to
+    // generators of code.
     Progress(Progress),
-    /// Of the last event: the job as `GET` shows it.
     Done(Box<JobView>),
 }
 

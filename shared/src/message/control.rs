@@ -1,10 +1,11 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{JSON, Message, Unreadable, to_json};
+use super::{JSON, Message, MessageSpec, Unreadable, to_json};
 use crate::id::RunId;
 
 /// What the API says to all workers at once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "control", rename_all = "snake_case")]
 pub enum Control {
     /// Announce yourselves: I have just come, or have forgotten you.
@@ -15,6 +16,13 @@ pub enum Control {
 
 impl Control {
     pub const TYPE: &'static str = "buzzer.control.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "What the API says to all workers at once: announce yourselves, or stop these runs.",
+        of_run: false,
+        waits: false,
+        headers: &[],
+    };
 
     pub fn to_message(&self) -> Message {
         Message { r#type: Self::TYPE.into(), content_type: JSON.into(), body: to_json(self), ..Message::default() }

@@ -14,6 +14,7 @@ mod pulse;
 mod reply;
 mod request;
 mod signal;
+mod spec;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use pulse::{Announce, Beat, Knock, Pulse};
 pub use reply::{Reply, Started};
 pub use request::Request;
 pub use signal::{Signal, SignalBody, Told};
+pub use spec::{ALL as SPECS, HeaderForm, HeaderSpec, MessageSpec};
 
 pub const JSON: &str = "application/json";
 

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Header, JSON, Message, Told, Unreadable, to_json};
+use super::{Header, HeaderForm, HeaderSpec, JSON, Message, MessageSpec, Told, Unreadable, to_json};
 use crate::id::{RunId, WorkerId};
 use crate::problem::Problem;
 use crate::time::Time;
@@ -75,6 +75,49 @@ pub enum Retry {
 
 impl Outcome {
     pub const TYPE: &'static str = "buzzer.outcome.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "How a run ended. The body is the output of one that succeeded, the problem of one that failed, and empty \
+                  otherwise. Acknowledge the request when the broker has confirmed this, and not before.",
+        of_run: true,
+        waits: false,
+        headers: &[
+            HeaderSpec::always("dispatch", HeaderForm::Number, "As the request had it."),
+            HeaderSpec::always(
+                "result",
+                HeaderForm::OneOf(&["succeeded", "failed", "canceled", "returned"]),
+                "What it ended with. `canceled` when it was asked to stop and did; `returned` when it was not run to its end, \
+                 which counts as nothing.",
+            ),
+            HeaderSpec::always("worker", HeaderForm::Text, "The id of the worker: a UUID of its own for each process."),
+            HeaderSpec::perhaps(
+                "started-at-ms",
+                HeaderForm::Number,
+                "When the handler was called, in milliseconds since 1970; absent when it never was.",
+            ),
+            HeaderSpec::perhaps(
+                "told",
+                HeaderForm::Text,
+                "The signals of the last second, and those that were still to be sent, as a JSON array of `Told`; at most \
+                 24 KiB.",
+            ),
+            HeaderSpec::perhaps(
+                "reason",
+                HeaderForm::OneOf(&["stopping", "suspect", "no-slot", "expired"]),
+                "Of `returned`: why.",
+            ),
+            HeaderSpec::perhaps(
+                "retry",
+                HeaderForm::OneOf(&["never"]),
+                "Of `failed`: no other attempt would do better.",
+            ),
+            HeaderSpec::perhaps(
+                "retry-after-ms",
+                HeaderForm::Number,
+                "Of `failed`: no other attempt before so many milliseconds have passed.",
+            ),
+        ],
+    };
 
     pub fn to_message(&self) -> Message {
         let (result, body) = match &self.result {

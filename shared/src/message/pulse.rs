@@ -1,12 +1,13 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{JSON, Message, Unreadable, to_json};
+use super::{JSON, Message, MessageSpec, Unreadable, to_json};
 use crate::id::{RunId, WorkerId};
 use crate::kind::KindSpec;
 use crate::time::Time;
 
 /// A worker tells which kinds it runs: at start, after a reconnect, when asked, and from time to time.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Announce {
     pub worker: WorkerId,
     /// The machine it runs on, as that calls itself.
@@ -18,7 +19,7 @@ pub struct Announce {
 }
 
 /// A worker is alive, and this is what it holds. Renews the lease of every run that it names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Beat {
     pub worker: WorkerId,
     /// Every request that the worker has taken and not yet answered.
@@ -42,6 +43,13 @@ pub enum Pulse {
 
 impl Knock {
     pub const TYPE: &'static str = "buzzer.knock.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "An API tries whether the broker takes messages. It means nothing to anybody.",
+        of_run: false,
+        waits: false,
+        headers: &[],
+    };
 
     pub fn to_message(self) -> Message {
         json_message(Self::TYPE, "{}".into())
@@ -50,6 +58,13 @@ impl Knock {
 
 impl Announce {
     pub const TYPE: &'static str = "buzzer.announce.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "A worker tells which kinds it runs: at its start, after a reconnect, when asked, and with every sixth beat.",
+        of_run: false,
+        waits: false,
+        headers: &[],
+    };
 
     pub fn to_message(&self) -> Message {
         json_message(Self::TYPE, to_json(self))
@@ -58,6 +73,13 @@ impl Announce {
 
 impl Beat {
     pub const TYPE: &'static str = "buzzer.beat.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "A worker is alive, every five seconds, and this is what it holds: the lease of each run that it names is renewed.",
+        of_run: false,
+        waits: false,
+        headers: &[],
+    };
 
     pub fn to_message(&self) -> Message {
         json_message(Self::TYPE, to_json(self))

@@ -1,4 +1,4 @@
-use super::{Header, JSON, Message, Outcome, Unreadable};
+use super::{Header, HeaderForm, HeaderSpec, JSON, Message, MessageSpec, Outcome, Unreadable};
 use crate::id::{RunId, WorkerId};
 use crate::time::Time;
 
@@ -32,6 +32,23 @@ pub struct Started {
 
 impl Started {
     pub const TYPE: &'static str = "buzzer.started.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "A request is acknowledged before it is run: sent, and confirmed, before that. From then on the run lives on \
+                  the worker's beats.",
+        of_run: true,
+        waits: false,
+        headers: &[
+            HeaderSpec::always("dispatch", HeaderForm::Number, "As the request had it."),
+            HeaderSpec::always("worker", HeaderForm::Text, "The id of the worker."),
+            HeaderSpec::always("at-ms", HeaderForm::Number, "When, in milliseconds since 1970."),
+            HeaderSpec::always(
+                "charged",
+                HeaderForm::Flag,
+                "Whether it is this run's own doing, should the worker crash now: nothing runs beside it.",
+            ),
+        ],
+    };
 
     pub fn to_message(&self) -> Message {
         Message {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{Header, JSON, Message, Unreadable};
+use super::{Header, HeaderForm, HeaderSpec, JSON, Message, MessageSpec, Unreadable};
 use crate::id::RunId;
 use crate::job::Priority;
 use crate::kind::Kind;
@@ -33,6 +33,38 @@ pub struct Request {
 
 impl Request {
     pub const TYPE: &'static str = "buzzer.request.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "Run this job. The body is its input.",
+        of_run: true,
+        waits: true,
+        headers: &[
+            HeaderSpec::always("kind", HeaderForm::Text, "The job's kind."),
+            HeaderSpec::always(
+                "dispatch",
+                HeaderForm::Number,
+                "Rises whenever the job is sent out: a failure counts only of the newest.",
+            ),
+            HeaderSpec::always("attempt", HeaderForm::Number, "1 for the first; rises after a failure."),
+            HeaderSpec::always("timeout-ms", HeaderForm::Number, "How long the run may take, in milliseconds."),
+            HeaderSpec::perhaps(
+                "expires-in-ms",
+                HeaderForm::Number,
+                "Hand it back as `expired` when it cannot be started within so many milliseconds after it was taken.",
+            ),
+            HeaderSpec::perhaps(
+                "at-most-once",
+                HeaderForm::Flag,
+                "Never to be run twice: say `started`, acknowledge, and only then run it. Refuse a copy that comes again.",
+            ),
+            HeaderSpec::perhaps(
+                "alone",
+                HeaderForm::Flag,
+                "It may bring a worker down: run nothing beside it, and acknowledge it before, with `started`.",
+            ),
+            HeaderSpec::perhaps("traceparent", HeaderForm::Text, "W3C trace context of the submission."),
+        ],
+    };
 
     pub fn to_message(&self) -> Message {
         let mut headers: Vec<(std::borrow::Cow<'static, str>, Header)> = vec![

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{JSON, Message, Unreadable, to_json};
+use super::{HeaderForm, HeaderSpec, JSON, Message, MessageSpec, Unreadable, to_json};
 use crate::id::{RunId, WorkerId};
 use crate::time::Time;
 
@@ -47,6 +47,17 @@ pub struct Told {
 
 impl Signal {
     pub const TYPE: &'static str = "buzzer.signal.v1";
+    pub const SPEC: MessageSpec = MessageSpec {
+        r#type: Self::TYPE,
+        summary: "What a run tells while it runs, at most ten times a second. It may be lost.",
+        of_run: true,
+        waits: false,
+        headers: &[
+            HeaderSpec::always("n", HeaderForm::Number, "1, 2, 3, … within the run."),
+            HeaderSpec::always("worker", HeaderForm::Text, "The id of the worker."),
+            HeaderSpec::always("at-ms", HeaderForm::Number, "When, in milliseconds since 1970."),
+        ],
+    };
 
     pub fn to_message(&self) -> Message {
         Message {
