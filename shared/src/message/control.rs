@@ -1,7 +1,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{JSON, Message, Unreadable, to_json};
-use crate::id::RunId;
+use crate::id::{RunId, WorkerId};
+use crate::kind::Refusal;
 
 /// What the API says to all workers at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,6 +12,8 @@ pub enum Control {
     Announce,
     /// Somebody wants these to stop. Said again for each that goes on.
     Cancel { runs: Vec<RunId> },
+    /// What one worker says of these kinds is not taken. Said again with each of its announcements.
+    Refused { worker: WorkerId, kinds: Vec<Refusal> },
 }
 
 impl Control {
@@ -35,7 +38,9 @@ mod tests {
     #[test]
     fn a_word_to_the_workers_is_read_as_it_was_written() {
         let run = RunId { job: JobId::new(Time::from_millis(1)), dispatch: 3 };
-        for control in [Control::Announce, Control::Cancel { runs: vec![run] }] {
+        let refused = vec![Refusal { kind: "No Kind".into(), reason: "it has no name".into() }];
+        let refused = Control::Refused { worker: WorkerId::new(Time::from_millis(1)), kinds: refused };
+        for control in [Control::Announce, Control::Cancel { runs: vec![run] }, refused] {
             assert_eq!(Control::read(&control.to_message()), Ok(control));
         }
     }
