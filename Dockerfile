@@ -26,7 +26,7 @@ FROM ${DEBIAN_IMAGE} AS manifests
 WORKDIR /buzzer
 COPY . .
 RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock ! -path "./.cargo/*" -delete && \
-    for package in api worker cli prove shared tests; do \
+    for package in api worker cli prove shared tests examples/worker; do \
       mkdir -p $package/src && touch $package/src/lib.rs && echo 'fn main() {}' >$package/src/main.rs; \
     done
 

@@ -4,21 +4,20 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use buzzer_shared::id::WorkerId;
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::time::Time;
 use buzzer_shared::webhook;
-use jsonschema::Validator;
 
+use crate::contracts::{Checker, Misfit};
 use crate::problem::Violation;
-use crate::store::{KnownKind, KnownWorker, Store, StoreError};
+use crate::store::{KnownContract, KnownKind, KnownWorker, Store, StoreError};
 
 /// A worker that was silent for so long, three beats, counts as gone.
 pub const SILENCE: Duration = Duration::from_secs(15);
 /// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s
 /// at most, and a claim is 30 s unless the operator says otherwise.
 const LOST: std::ops::Range<Duration> = Duration::from_millis(7_500)..Duration::from_secs(60);
-/// More errors of one input than that help nobody.
-const ERRORS_MAX: usize = 20;
 
 /// Every kind that was ever announced, and who runs it now. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -42,8 +41,10 @@ struct Snapshot {
 #[derive(Debug)]
 pub struct Entry {
     pub known: KnownKind,
+    /// Which of its contracts documents it, and says what an input is.
+    current: usize,
     /// `None` where every input fits, or the schema itself is broken.
-    validator: Option<Arc<Validator>>,
+    checker: Option<Checker>,
 }
 
 impl Catalog {
@@ -54,20 +55,20 @@ impl Catalog {
         let workers = store.workers().await?;
         let kinds = store.kinds().await?;
         let old = self.read(|snapshot| snapshot.kinds.clone());
+        let lost = workers.iter().filter(|worker| LOST.contains(&now.since(worker.seen_at)));
+        let bereft = lost.flat_map(|worker| worker.kinds.keys().cloned()).collect();
+        let workers: Vec<_> = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
         let entry = |known: KnownKind| {
-            let name = known.spec.name.clone();
+            let (name, current) = (known.name.clone(), current(&known, &workers));
             let entry = match old.get(&name) {
-                Some(old) if old.known == known => Arc::clone(old),
-                old => Arc::new(Entry::new(known, old.map(|old| &**old))),
+                Some(old) if old.known == known && old.current == current => Arc::clone(old),
+                old => Arc::new(Entry::new(known, current, old.map(|old| &**old))),
             };
             (name, entry)
         };
         // Nobody submits Buzzer's own.
-        let own = |known: &KnownKind| known.spec.name.as_str() == webhook::KIND;
+        let own = |known: &KnownKind| known.name.as_str() == webhook::KIND;
         let kinds = kinds.into_iter().filter(|known| !own(known)).map(entry).collect();
-        let lost = workers.iter().filter(|worker| LOST.contains(&now.since(worker.seen_at)));
-        let bereft = lost.flat_map(|worker| worker.kinds.keys().cloned()).collect();
-        let workers = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
         *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { kinds, workers, bereft };
         Ok(())
     }
@@ -79,6 +80,25 @@ impl Catalog {
     /// All kinds, by name.
     pub fn kinds(&self) -> Vec<Arc<Entry>> {
         self.read(|snapshot| snapshot.kinds.values().cloned().collect())
+    }
+
+    /// Whether this is what a kept contract says.
+    pub fn knows(&self, spec: &KindSpec) -> bool {
+        let contracts = |entry: Arc<Entry>| entry.known.contracts.iter().any(|known| known.spec.is_same_contract(spec));
+        self.kind(spec.name.as_str()).is_some_and(contracts)
+    }
+
+    /// The live workers of a kind, by the version of the contract that they announced.
+    pub fn runners(&self, kind: &Kind) -> BTreeMap<u32, Vec<WorkerId>> {
+        self.read(|snapshot| {
+            let mut runners: BTreeMap<u32, Vec<WorkerId>> = BTreeMap::new();
+            for worker in &snapshot.workers {
+                if let Some(version) = worker.contracts.get(kind) {
+                    runners.entry(*version).or_default().push(worker.id);
+                }
+            }
+            runners
+        })
     }
 
     pub fn names(&self) -> Vec<Kind> {
@@ -117,44 +137,57 @@ impl Catalog {
     }
 }
 
+/// The newest contract that a live worker runs: it documents, and says what an input is. Where none runs the kind now,
+/// the one that was announced last.
+fn current(known: &KnownKind, workers: &[KnownWorker]) -> usize {
+    let live: HashSet<_> = workers.iter().filter_map(|worker| worker.contracts.get(&known.name)).collect();
+    let rank = |(_, contract): &(usize, &KnownContract)| match live.contains(&contract.version) {
+        true => (true, Time::from_millis(0), contract.version),
+        false => (false, contract.seen_at, contract.version),
+    };
+    known.contracts.iter().enumerate().max_by_key(rank).map_or(0, |(at, _)| at)
+}
+
 impl Entry {
-    /// `old` lends its validator where the schema is still the same: to compile one may take long.
-    fn new(known: KnownKind, old: Option<&Entry>) -> Self {
-        let validator = match old {
-            Some(old) if old.known.spec.input_schema == known.spec.input_schema => old.validator.clone(),
-            _ => compile(&known.spec),
+    /// `old` lends its checker where the schema is still the same: to compile one may take long.
+    fn new(known: KnownKind, current: usize, old: Option<&Entry>) -> Self {
+        let spec = &known.contracts[current].spec;
+        let checker = match old {
+            Some(old) if old.spec().input_schema == spec.input_schema => old.checker.clone(),
+            _ => compile(spec),
         };
-        Self { known, validator }
+        Self { known, current, checker }
+    }
+
+    /// What documents the kind now.
+    pub fn contract(&self) -> &KnownContract {
+        &self.known.contracts[self.current]
     }
 
     pub fn spec(&self) -> &KindSpec {
-        &self.known.spec
+        &self.contract().spec
     }
 
     /// What is wrong with an input; nothing when it fits. Pointers begin at the body of the request.
     pub fn violations(&self, input: &[u8]) -> Vec<Violation> {
-        let Some(validator) = &self.validator else { return Vec::new() };
+        let Some(checker) = &self.checker else { return Vec::new() };
         let value: serde_json::Value = match serde_json::from_slice(input) {
             Ok(value) => value,
             Err(error) => return vec![Violation { pointer: "/input".into(), detail: error.to_string() }],
         };
-        let violation = |error: jsonschema::ValidationError<'_>| Violation {
-            pointer: format!("/input{}", error.instance_path().as_str()),
-            detail: error.to_string(),
-        };
-        validator.iter_errors(&value).take(ERRORS_MAX).map(violation).collect()
+        let violation =
+            |misfit: Misfit| Violation { pointer: format!("/input{}", misfit.pointer), detail: misfit.detail };
+        checker.misfits(&value).into_iter().map(violation).collect()
     }
 }
 
-fn compile(spec: &KindSpec) -> Option<Arc<Validator>> {
-    let schema = &spec.input_schema;
-    if schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty) {
-        return None;
-    }
-    let compiled = jsonschema::validator_for(schema).inspect_err(|error| {
-        tracing::error!(job.kind = %spec.name, %error, "the announced input schema cannot be used; inputs of this kind are not checked");
+fn compile(spec: &KindSpec) -> Option<Checker> {
+    let checker = Checker::new(&spec.input_schema).inspect_err(|reason| {
+        // It was taken when it was announced, by a version that took more.
+        let kind = &spec.name;
+        tracing::error!(job.kind = %kind, reason, "an input schema cannot be used; inputs of this kind are not checked");
     });
-    compiled.ok().map(Arc::new)
+    checker.ok().filter(|checker| !checker.takes_all())
 }
 
 #[cfg(test)]
@@ -163,9 +196,31 @@ mod tests {
 
     use super::*;
 
-    fn entry(input_schema: serde_json::Value) -> Entry {
+    fn contract(version: u32, seen_at: i64, input_schema: serde_json::Value) -> KnownContract {
         let spec = KindSpec { input_schema, ..KindSpec::any("demo".parse().unwrap()) };
-        Entry::new(KnownKind { spec, announced_at: Time::from_millis(0) }, None)
+        KnownContract { version, spec, announced_at: Time::from_millis(0), seen_at: Time::from_millis(seen_at) }
+    }
+
+    fn known(contracts: Vec<KnownContract>) -> KnownKind {
+        KnownKind { name: "demo".parse().unwrap(), contracts }
+    }
+
+    fn entry(input_schema: serde_json::Value) -> Entry {
+        Entry::new(known(vec![contract(1, 0, input_schema)]), 0, None)
+    }
+
+    fn worker(version: u32) -> KnownWorker {
+        let at = Time::from_millis(0);
+        KnownWorker {
+            id: WorkerId::new(at),
+            host: "box".into(),
+            version: "1".into(),
+            started_at: at,
+            seen_at: at,
+            kinds: BTreeMap::from([("demo".parse().unwrap(), 1)]),
+            contracts: BTreeMap::from([("demo".parse().unwrap(), version)]),
+            refused: Vec::new(),
+        }
     }
 
     #[test]
@@ -180,5 +235,15 @@ mod tests {
     #[test]
     fn what_takes_all_is_not_even_read() {
         assert!(entry(json!(true)).violations(b"not json").is_empty());
+    }
+
+    #[test]
+    fn the_newest_contract_that_runs_is_the_current_one() {
+        let known = known(vec![contract(1, 9, json!(1)), contract(3, 5, json!(3)), contract(4, 7, json!(4))]);
+        let version = |workers: &[KnownWorker]| known.contracts[current(&known, workers)].version;
+        assert_eq!(version(&[worker(1), worker(3)]), 3);
+        assert_eq!(version(&[worker(1)]), 1);
+        assert_eq!(version(&[worker(2), worker(3)]), 3, "one that was forgotten does not count");
+        assert_eq!(version(&[]), 1, "announced last");
     }
 }

@@ -58,6 +58,7 @@ pub mod sweep;
 pub mod tally;
 pub mod wake;
 
+pub mod contracts;
 pub mod delivery;
 pub mod lifecycle;
 pub mod store;

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buzzer_shared::broker::{Broker, DeclareError, Line, Receipts, Subscription};
-use buzzer_shared::kind::Kind;
+use buzzer_shared::id::WorkerId;
+use buzzer_shared::kind::{Kind, Refusal};
 use buzzer_shared::message::{Announce, Beat, Control, Knock, Pulse};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
@@ -13,6 +14,7 @@ use buzzer_shared::topology::Topology;
 use tokio::task::JoinSet;
 
 use crate::catalog::Catalog;
+use crate::contracts;
 use crate::hearing::{self, Hearing};
 use crate::journal::Journal;
 use crate::lifecycle::RunLease;
@@ -103,7 +105,7 @@ impl Pulses {
     /// Whether it was taken. A beat that could not be stored was not heard.
     async fn step(&self, pulse: Pulse, opening: &mut Opening) -> bool {
         let taken = match pulse {
-            Pulse::Announce(announce) => self.announced(&announce, opening).await,
+            Pulse::Announce(announce) => self.announced(announce, opening).await,
             Pulse::Beat(beat) => self.beaten(&beat, opening).await,
             Pulse::Knock => Ok(()),
         };
@@ -125,11 +127,25 @@ impl Pulses {
         tokio::spawn(async move { broker.publish(route, Knock.to_message()).await });
     }
 
-    async fn announced(&self, announce: &Announce, opening: &mut Opening) -> Result<(), StoreError> {
-        self.journal.store.announce(announce, self.clock.now()).await?;
+    async fn announced(&self, mut announce: Announce, opening: &mut Opening) -> Result<(), StoreError> {
+        contracts::sift(&mut announce, |spec| self.catalog.knows(spec));
+        self.journal.store.announce(&announce, self.clock.now()).await?;
         self.look_around().await?;
         self.open_all(announce.kinds.iter().map(|spec| &spec.name), opening);
+        if !announce.refused.is_empty() {
+            self.refuse(announce.worker, announce.refused);
+        }
         Ok(())
+    }
+
+    /// Tells a worker what of its announcement is not taken. All of them hear it, and one that misses it is told again.
+    fn refuse(&self, worker: WorkerId, kinds: Vec<Refusal>) {
+        for Refusal { kind, reason } in &kinds {
+            tracing::warn!(%worker, kind, reason, "what a worker says of a kind is not taken");
+        }
+        let (broker, route) = (Arc::clone(&self.broker), self.topology.to_workers());
+        // Not waited for: meanwhile beats are taken.
+        tokio::spawn(async move { broker.publish(route, Control::Refused { worker, kinds }.to_message()).await });
     }
 
     /// Opens the queues of kinds that another replica has heard of.

@@ -107,6 +107,15 @@ pub struct KindSpec {
     pub delivery: DeliveryMode,
 }
 
+/// Why what a worker says about a kind is not taken. Its other kinds are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Refusal {
+    /// The kind's name as the worker wrote it, which may be none.
+    pub kind: String,
+    /// What is wrong, and what to do.
+    pub reason: String,
+}
+
 /// How often a job may be run when a worker or the broker is lost in mid-run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -139,6 +148,15 @@ impl KindSpec {
         }
     }
 
+    /// Whether both say the same to whoever hands in jobs: all but the slots, of which each worker has its own.
+    pub fn is_same_contract(&self, other: &Self) -> bool {
+        let Self { name, title, description, input_schema, output_schema, example, retry, timeout, slots: _, delivery } =
+            self;
+        (name, title, description, example) == (&other.name, &other.title, &other.description, &other.example)
+            && (input_schema, output_schema) == (&other.input_schema, &other.output_schema)
+            && (retry, timeout, delivery) == (&other.retry, &other.timeout, &other.delivery)
+    }
+
     /// Its retry policy, or the one that a job asks for instead; but what must not run twice has one attempt.
     pub fn retry_policy(&self, asked: Option<RetryPolicy>) -> RetryPolicy {
         match self.delivery {
@@ -157,6 +175,24 @@ impl KindSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn slots_are_no_part_of_a_contract_and_all_else_is() {
+        let spec = KindSpec::any("echo".parse().unwrap());
+        assert!(spec.is_same_contract(&KindSpec { slots: 9, ..spec.clone() }));
+        for other in [
+            KindSpec { title: "Other".into(), ..spec.clone() },
+            KindSpec { description: "Other".into(), ..spec.clone() },
+            KindSpec { input_schema: false.into(), ..spec.clone() },
+            KindSpec { output_schema: false.into(), ..spec.clone() },
+            KindSpec { example: Some(1.into()), ..spec.clone() },
+            KindSpec { retry: RetryPolicy::NEVER, ..spec.clone() },
+            KindSpec { timeout: Span::from_secs(1), ..spec.clone() },
+            KindSpec { delivery: DeliveryMode::AtMostOnce, ..spec.clone() },
+        ] {
+            assert!(!spec.is_same_contract(&other), "{other:?}");
+        }
+    }
 
     #[test]
     fn kinds_are_dotted_words() {

@@ -13,6 +13,7 @@ mod doctor;
 mod document;
 mod events;
 mod example;
+mod example_worker;
 mod faults;
 mod full;
 mod garbage;

@@ -1,19 +1,28 @@
 //! Several APIs on one PostgreSQL and one RabbitMQ.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use buzzer_api::lifecycle::{self, Event, Job, Transition};
 use buzzer_api::store::postgres::PostgresStore;
 use buzzer_api::store::{Store, Submission};
+use buzzer_shared::broker::Broker;
+use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::id::{JobId, Tenant};
+use buzzer_shared::shutdown::Shutdown;
+use buzzer_shared::topology::Topology;
 use buzzer_tests::client::Client;
 use buzzer_tests::ledger::Ledger;
 use buzzer_tests::outside::{Api, Outside};
 use buzzer_tests::postgres::PostgresServer;
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::wait::{eventually, within};
+use buzzer_worker::{JobContext, JobError, Worker, WorkerBuilder};
 use reqwest::Method;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 const JOB_LIMIT: Duration = Duration::from_secs(60);
 /// Short enough that a test sees them end.
@@ -113,8 +122,9 @@ async fn p1_a_claim_of_a_replica_that_never_sent_it_is_sent_by_another() {
     two.know("echo").await;
     let dead = PostgresStore::open(&two.one.store().parse().unwrap()).await.unwrap();
     let now = dead.clock().now();
-    let spec = dead.kinds().await.unwrap().into_iter().find(|known| known.spec.name.as_str() == "echo").unwrap().spec;
-    let draft = Job::new(JobId::new(now), Tenant::default(), &spec, now);
+    let known = dead.kinds().await.unwrap().into_iter().find(|known| known.name.as_str() == "echo").unwrap();
+    let spec = &known.contracts[0].spec;
+    let draft = Job::new(JobId::new(now), Tenant::default(), spec, now);
     let Transition { job, mut effects } = lifecycle::accept(draft);
     let claimed = lifecycle::step(&job, &Event::Claimed { until: now + Duration::from_secs(3) }, now).unwrap();
     effects.extend(claimed.effects);
@@ -197,4 +207,62 @@ async fn a_cancel_on_one_replica_reaches_a_run_that_the_other_has_sent() {
         .await;
     other.send(other.request(Method::POST, &format!("/v1/jobs/{id}/cancel"))).await.unwrap();
     assert_eq!(one.done(&id, JOB_LIMIT).await["state"], "canceled");
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Old {
+    #[serde(rename = "to")]
+    _to: Option<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+struct New {
+    #[serde(rename = "to")]
+    _to: String,
+}
+
+/// A worker in this process. Ends when it is asked to.
+async fn start(worker: WorkerBuilder, outside: &Outside) -> (Shutdown, JoinHandle<()>) {
+    let broker: Arc<dyn Broker> = AmqpBroker::connect(RabbitNode::shared().await.url(), "buzzer-worker");
+    let (shutdown, topology) = (Shutdown::default(), Topology::new(&outside.prefix));
+    let running = worker.build().unwrap().run(Arc::clone(&broker), topology, shutdown.clone());
+    let running = tokio::spawn(async move {
+        running.await.unwrap();
+        broker.close().await;
+    });
+    (shutdown, running)
+}
+
+/// An upgrade, taken back: whichever replica hears of it, both say the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn p10_replicas_agree_on_what_a_kind_is() {
+    let two = Two::on(PostgresServer::shared().await).await;
+    let old = async |_: JobContext, _: Old| -> Result<(), JobError> { Ok(()) };
+    let new = async |_: JobContext, _: New| -> Result<(), JobError> { Ok(()) };
+    let shown = async |versions: &[u32]| {
+        eventually("both to show the same", JOB_LIMIT, async || {
+            let path = "/v1/kinds/letter";
+            let (one, other) = (job(&two.one.client(), path).await, job(&two.other.client(), path).await);
+            let of = |kind: &Value| {
+                kind["contracts"].as_array().map(|all| all.iter().map(|it| it["version"].clone()).collect())
+            };
+            (one["contracts"] == other["contracts"] && of(&one) == Some(json!(versions).as_array().unwrap().clone()))
+                .then_some(one)
+        })
+        .await
+    };
+    let _old = start(Worker::builder().handler("letter", old), &two.outside).await;
+    shown(&[1]).await;
+    let (stop, stopped) = start(Worker::builder().handler("letter", new), &two.outside).await;
+    let kind = shown(&[2, 1]).await;
+    assert_eq!(kind["contracts"][0]["breaking"][0]["change"], "required", "{kind}");
+    for client in [two.one.client(), two.other.client()] {
+        assert_eq!(client.submit("letter", &json!({}), None).await.unwrap().status, 422);
+    }
+    stop.request();
+    within("the new worker", JOB_LIMIT, stopped).await.unwrap();
+    shown(&[1]).await;
+    for client in [two.one.client(), two.other.client()] {
+        assert_eq!(client.submit("letter", &json!({}), None).await.unwrap().status, 202);
+    }
 }

@@ -181,6 +181,12 @@ impl Inside {
     /// Stops everything, as SIGTERM would, and starts the API again on the same store.
     pub async fn restart(mut self) -> Self {
         self.stop_workers().await;
+        self.restart_beside_workers().await
+    }
+
+    /// Stops the API, as SIGTERM would, and starts it again on the same store, with a new broker. Workers that are not
+    /// its own are not asked.
+    pub async fn restart_beside_workers(self) -> Self {
         self.shutdown.request();
         self.app.await.expect("the API stops");
         Self::start_in(self.folder, |_| {}).await

@@ -1,6 +1,7 @@
 //! A Buzzer of real processes: `buzzer-api` and `buzzer-worker` on a real RabbitMQ.
 //!
-//! The programs are taken from where the test itself was built; `cargo build` makes them, a test run alone does not.
+//! The programs are taken from where the test itself was built; `cargo build --workspace` makes them, a test
+//! run alone does not.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ struct Program {
 
 const API: Program = Program { name: "buzzer-api", arguments: &[] };
 const WORKER: Program = Program { name: "buzzer-worker", arguments: &[] };
+const EXAMPLE: Program = Program { name: "text-worker", arguments: &[] };
 const COMMAND: Program = Program { name: "buzzer", arguments: &[] };
 const UP: Program = Program { name: "buzzer", arguments: &["up"] };
 
@@ -118,6 +120,13 @@ impl Outside {
     pub fn worker(&self, settings: &[(&str, &str)]) -> Service {
         let mut service = Service::new(&WORKER, self, settings);
         service.set_unless_given("BUZZER_DEMO", "1");
+        service.start();
+        service
+    }
+
+    /// The worker of `examples/worker`. Answers as soon as the process runs.
+    pub fn example_worker(&self) -> Service {
+        let mut service = Service::new(&EXAMPLE, self, &[]);
         service.start();
         service
     }
@@ -383,7 +392,7 @@ impl Program {
         let test = std::env::current_exe().expect("a test that knows where it is");
         let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory");
         let path = folder.join(self.name);
-        assert!(path.exists(), "{} is not built: run `cargo build` first", self.name);
+        assert!(path.exists(), "{} is not built: run `cargo build --workspace` first", self.name);
         path
     }
 }

@@ -35,7 +35,8 @@ pub(crate) struct Call<'a> {
     pub(crate) wish: CancellationToken,
     /// Canceled when it may go on no longer, for the worker stops.
     pub(crate) cut: &'a CancellationToken,
-    pub(crate) signals: Signals<'a>,
+    /// Where what it tells goes; `None` when somebody else takes it.
+    pub(crate) signals: Option<Signals<'a>>,
 }
 
 /// What a run takes up until its handler is really gone, which for a CPU-bound function may be after its end.
@@ -70,6 +71,12 @@ impl Call<'_> {
             wish.cancelled().await;
             tokio::time::sleep(grace).await;
         };
+        let pump = async {
+            match &mut signals {
+                Some(signals) => signals.pump().await,
+                None => std::future::pending().await,
+            }
+        };
         let call = async {
             // The handler first: one that is done at once starts no timer.
             tokio::select! {
@@ -78,7 +85,7 @@ impl Call<'_> {
                 () = tokio::time::sleep(limit) => Ended::TimedOut(limit),
                 () = cut.cancelled() => Ended::Cut,
                 () = out_of_patience => Ended::Canceled,
-                never = signals.pump() => match never {},
+                never = pump => match never {},
             }
         };
         let ended = AssertUnwindSafe(call).catch_unwind().await;
@@ -88,7 +95,7 @@ impl Call<'_> {
             Ended::Panicked(message)
         });
         let ended = if wish.is_cancelled() { ended.after_cancel() } else { ended };
-        (ended, signals.last_words())
+        (ended, signals.map_or_else(Vec::new, Signals::last_words))
     }
 }
 

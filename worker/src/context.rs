@@ -50,6 +50,11 @@ impl JobContext {
         }))
     }
 
+    /// From now on each report stays by itself, and none is left out: for a test that wants to see them all.
+    pub(crate) fn keep_all_reports(&self) {
+        *self.reports() = Reports::keeping_all();
+    }
+
     /// A context that belongs to no worker, to call a handler in its own tests. What it reports goes nowhere; canceled
     /// it is through its own [`cancellation`](Self::cancellation).
     pub fn detached(job: JobId, attempt: u32, limit: Duration) -> Self {

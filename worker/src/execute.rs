@@ -128,7 +128,7 @@ impl Executor {
         // A child: what a handler cancels itself must not look like somebody's wish.
         let token = hold.cancellation().child_token();
         let ctx = JobContext::new(run, request.attempt, Instant::now(), limit, token);
-        let signals = Signals::new(&self.signals, run, ctx.clone(), (!told).then_some(at));
+        let signals = Some(Signals::new(&self.signals, run, ctx.clone(), (!told).then_some(at)));
         let wish = hold.cancellation().clone();
         let call = Call { ctx, limit, grace: self.cancel_grace, wish, cut: &self.cut, signals };
         let calling = async {

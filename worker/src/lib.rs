@@ -34,12 +34,87 @@
 //! }
 //! ```
 //!
+//! `examples/worker` is such a program, whole: with its own `Cargo.toml`, tests and Dockerfile.
+//!
+//! # What is told about a kind
+//!
+//! The types say what an input and an output are; doc comments and `#[schemars(…)]` go into the documents. The rest is
+//! in [`HandlerOptions`]. Whoever says something else about a kind than before makes a new version of it;
+//! `/v1/kinds/{kind}` shows both while workers of both run, and what the new one breaks. What the API does not take,
+//! like an example that does not fit its input, the worker logs, and `/v1/workers` shows.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use buzzer_worker::{HandlerOptions, JobContext, JobError, RetryPolicy, Worker};
+//!
+//! # async fn greet(_: JobContext, name: String) -> Result<String, JobError> { Ok(format!("Hello, {name}")) }
+//! let options = HandlerOptions::new()
+//!     .title("Greet")
+//!     .description("Writes a greeting.")
+//!     .example("Ada")
+//!     .timeout(Duration::from_secs(20))
+//!     .retry(RetryPolicy { max_attempts: 3, ..RetryPolicy::default() });
+//! let worker = Worker::builder().handler_with("text.greet", options, greet).build();
+//! assert!(worker.is_ok());
+//! ```
+//!
+//! # Failing
+//!
+//! Any error that `?` meets is tried again as the job's policy has it. [`JobError`] says more: never again, or not before
+//! some time has passed, and a problem type of your own for the client. A panic fails the job, not the worker.
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use buzzer_worker::{JobContext, JobError};
+//!
+//! async fn pay(_: JobContext, card: String) -> Result<(), JobError> {
+//!     if card.is_empty() {
+//!         return Err(JobError::fail("there is no card").with_type("https://example.com/no-card"));
+//!     }
+//!     let limit: u32 = std::env::var("LIMIT")?.parse()?;
+//!     if limit == 0 {
+//!         return Err(JobError::retry_after(Duration::from_secs(60), "the bank is closed"));
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Running twice, and stopping
+//!
 //! A handler may run twice for one job: after a crash, the job is handed to another worker. What it does to the
 //! world should bear that; [`JobContext::job_id`] is a good key. Where it cannot,
 //! [`HandlerOptions::at_most_once`] never runs a job twice, and ends one whose worker was lost as `failed: lost`.
 //!
 //! A job that somebody cancels asks its handler to stop: [`JobContext::canceled`] for one that waits,
 //! [`JobContext::is_canceled`] for one that computes. A handler that takes no notice is dropped after some seconds.
+//!
+//! ```
+//! use buzzer_worker::{JobContext, JobError, Worker};
+//!
+//! fn primes(ctx: JobContext, up_to: u32) -> Result<u32, JobError> {
+//!     let mut found = 0;
+//!     for number in 2..up_to {
+//!         if ctx.is_canceled() {
+//!             return Err(JobError::fail("asked to stop"));
+//!         }
+//!         found += u32::from((2..number).all(|divisor| number % divisor != 0));
+//!         ctx.progress(100.0 * f64::from(number) / f64::from(up_to), "");
+//!     }
+//!     Ok(found)
+//! }
+//!
+//! // A plain function that keeps a core busy: it runs off the async threads.
+//! let worker = Worker::builder().cpu_handler("primes.count", primes);
+//! # assert!(worker.build().is_ok());
+//! ```
+//!
+//! # Testing
+//!
+//! [`testing`] runs a handler without a broker, and shows what came of it and all that it told.
+//!
+//! # Inside
 //!
 //! In reading order: a [`WorkerBuilder`] collects [`Handler`]s and makes a [`Worker`]; its runtime takes requests (one
 //! intake per kind), sorts out at a desk what is not to be run, executes the rest, hands their outcomes over and only
@@ -70,6 +145,12 @@ mod runtime;
 mod signals;
 mod slots;
 mod stock;
+pub mod testing;
+
+pub use buzzer_shared::id::JobId;
+pub use buzzer_shared::message::Retry;
+pub use buzzer_shared::problem::Problem;
+pub use buzzer_shared::retry::RetryPolicy;
 
 pub use builder::{BuildError, WorkerBuilder};
 pub use config::{ProcessConfig, StockConfig, WorkerConfig};

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use buzzer_shared::broker::{Broker, Line, Receipts, Subscriber, Subscription};
 use buzzer_shared::id::WorkerId;
+use buzzer_shared::kind::Refusal;
 use buzzer_shared::message::{Announce, Beat, Control, Message};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Span;
 use buzzer_shared::topology::{Route, Topology};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, error};
 
 use crate::health::Health;
 use crate::held::Held;
@@ -30,6 +31,8 @@ pub(crate) struct Pulse {
     health: Health,
     /// How many beats there were since the last announcement that went out.
     beats: u32,
+    /// What the API last said that it does not take.
+    refused: Vec<Refusal>,
 }
 
 impl Pulse {
@@ -45,7 +48,8 @@ impl Pulse {
             declare: topology.control(announce.worker),
             receipts: Receipts::Automatic,
         });
-        Self { route: topology.pulse(), control, worker: announce.worker, announce, held, health, broker, beats: 0 }
+        let (route, worker) = (topology.pulse(), announce.worker);
+        Self { route, control, worker, announce, held, health, broker, beats: 0, refused: Vec::new() }
     }
 
     /// Announces and beats, each `every`, until `stop`; then beats a last time. From `shutdown` on it runs no kind, and
@@ -112,9 +116,20 @@ impl Pulse {
                 self.beat().await;
             }
             Ok(Control::Cancel { runs }) => self.held.cancel(&runs),
+            Ok(Control::Refused { worker, kinds }) if worker == self.worker => self.note_refused(kinds),
+            // Another worker's.
+            Ok(Control::Refused { .. }) => {}
             // Of a newer API; what it means is not for this worker.
             Err(reason) => debug!(%reason, "A control message cannot be read"),
         }
+    }
+
+    /// It is said with each announcement, and logged when it is new.
+    fn note_refused(&mut self, refused: Vec<Refusal>) {
+        for Refusal { kind, reason } in unheard(&self.refused, &refused) {
+            error!(kind, reason, "The API does not take what this worker says of a kind");
+        }
+        self.refused = refused;
     }
 
     async fn announce(&mut self) {
@@ -135,5 +150,24 @@ impl Pulse {
                 false
             }
         }
+    }
+}
+
+/// What is refused now and was not before, or for another reason.
+fn unheard<'a>(before: &'a [Refusal], now: &'a [Refusal]) -> impl Iterator<Item = &'a Refusal> {
+    now.iter().filter(|refusal| !before.contains(refusal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_logged_once_for_each_reason() {
+        let refusal = |kind: &str, reason: &str| Refusal { kind: kind.into(), reason: reason.into() };
+        let before = [refusal("a", "too deep"), refusal("b", "too large")];
+        let now = [refusal("a", "too deep"), refusal("b", "no schema"), refusal("c", "too deep")];
+        assert!(unheard(&before, &now).eq(&now[1..]));
+        assert!(unheard(&[], &before).eq(&before));
     }
 }

@@ -22,15 +22,24 @@ pub(crate) struct Reports {
     left_out: usize,
     /// Whether nobody will take anything any more that is told from now on.
     closed: bool,
+    /// Whether each report stays by itself, however many there are: in the tests of a handler.
+    keeps_all: bool,
 }
 
 impl Reports {
+    /// Reports of which none is left out and none goes together with another.
+    pub(crate) fn keeping_all() -> Self {
+        Self { keeps_all: true, ..Self::default() }
+    }
+
     /// Only the latest progress counts: it takes the place of one that still waits, at the end of the line.
     pub(crate) fn progress(&mut self, percent: Option<f64>, message: Option<String>) {
         if self.closed {
             return;
         }
-        self.waiting.retain(|report| !matches!(report, SignalBody::Progress { .. }));
+        if !self.keeps_all {
+            self.waiting.retain(|report| !matches!(report, SignalBody::Progress { .. }));
+        }
         self.waiting.push_back(SignalBody::Progress { percent, message });
     }
 
@@ -67,7 +76,8 @@ impl Reports {
     pub(crate) fn next(&mut self) -> Option<SignalBody> {
         let Some(mut first) = self.waiting.pop_front() else { return self.complaint() };
         self.free_room(&first);
-        while let Some(next) = self.waiting.front()
+        while !self.keeps_all
+            && let Some(next) = self.waiting.front()
             && append(&mut first, next)
         {
             if let Some(next) = self.waiting.pop_front() {
@@ -86,7 +96,7 @@ impl Reports {
 
     fn take_room(&mut self, text: &str) -> bool {
         let size = text.len() + ENTRY;
-        let fits = self.bytes + size <= WAITING_MAX;
+        let fits = self.keeps_all || self.bytes + size <= WAITING_MAX;
         self.bytes += if fits { size } else { 0 };
         fits
     }

@@ -88,6 +88,7 @@ impl Worker {
             version: self.version.clone(),
             started_at: self.clock.now(),
             kinds: self.registry.specs(),
+            refused: Vec::new(),
         }
     }
 }

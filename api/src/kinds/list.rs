@@ -10,13 +10,17 @@ use crate::auth::Caller;
 use crate::catalog::Entry;
 use crate::state::AppState;
 
-/// A kind as the worker that came last announced it.
+/// A kind as the newest of its live workers announced it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct KindView {
     #[serde(flatten)]
     spec: KindSpec,
+    /// Which of its contracts this is: 1 for the first that was announced, and one more for each that said something
+    /// else.
+    version: u32,
     /// How many runs its live workers take on at a time; 0 when none runs it now.
     slots_live: usize,
+    /// When this contract came first.
     announced_at: Time,
 }
 
@@ -28,7 +32,9 @@ pub(super) struct KindList {
 impl KindView {
     pub(super) fn new(entry: &Entry, state: &AppState) -> Self {
         let slots_live = state.catalog.slots().get(&entry.spec().name).copied().unwrap_or(0);
-        Self { spec: entry.spec().clone(), slots_live, announced_at: entry.known.announced_at }
+        let contract = entry.contract();
+        let (spec, version, announced_at) = (contract.spec.clone(), contract.version, contract.announced_at);
+        Self { spec, version, slots_live, announced_at }
     }
 }
 

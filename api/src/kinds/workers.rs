@@ -4,7 +4,7 @@ use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
 use buzzer_shared::id::WorkerId;
-use buzzer_shared::kind::Kind;
+use buzzer_shared::kind::{Kind, Refusal};
 use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,11 +28,16 @@ struct WorkerView {
     seen_at: Time,
     /// Its kinds, with how many runs of each it takes on at a time.
     kinds: BTreeMap<Kind, u16>,
+    /// What it says of each, as a version that `/v1/kinds/{kind}` has.
+    contracts: BTreeMap<Kind, u32>,
+    /// What it says of kinds and is not taken, with the reason. The worker logs it, too.
+    refused: Vec<Refusal>,
 }
 
 impl From<KnownWorker> for WorkerView {
-    fn from(KnownWorker { id, host, version, started_at, seen_at, kinds }: KnownWorker) -> Self {
-        Self { id, host, version, started_at, seen_at, kinds }
+    fn from(known: KnownWorker) -> Self {
+        let KnownWorker { id, host, version, started_at, seen_at, kinds, contracts, refused } = known;
+        Self { id, host, version, started_at, seen_at, kinds, contracts, refused }
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use buzzer_shared::id::{JobId, RunId, Tenant, WorkerId};
 use buzzer_shared::job::State;
-use buzzer_shared::kind::{Kind, KindSpec};
+use buzzer_shared::kind::{Kind, KindSpec, Refusal};
 use buzzer_shared::message::Announce;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
@@ -287,12 +287,31 @@ pub struct Change {
     pub was_out: bool,
 }
 
-/// A kind, and when it was last announced.
+/// A kind, and what workers have said of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownKind {
-    pub spec: KindSpec,
-    pub announced_at: Time,
+    pub name: Kind,
+    /// By version; never empty. At most [`CONTRACTS_MAX`]: of more, those that were not announced for longest are
+    /// forgotten.
+    pub contracts: Vec<KnownContract>,
 }
+
+/// What workers say of a kind, with all who say the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownContract {
+    /// 1, 2, 3, … in the order in which they first came.
+    pub version: u32,
+    /// With the slots of whoever announced it last.
+    pub spec: KindSpec,
+    /// For the first time.
+    pub announced_at: Time,
+    /// For the last time.
+    pub seen_at: Time,
+}
+
+/// So many contracts of one kind are kept. More are not told apart by people, and a worker that says something else
+/// each time must not fill the store.
+pub const CONTRACTS_MAX: u32 = 20;
 
 /// A worker as it last announced itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -304,6 +323,10 @@ pub struct KnownWorker {
     pub seen_at: Time,
     /// Its kinds with their slots.
     pub kinds: BTreeMap<Kind, u16>,
+    /// What it says of each, as the version of a contract.
+    pub contracts: BTreeMap<Kind, u32>,
+    /// What it says of kinds and is not taken.
+    pub refused: Vec<Refusal>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

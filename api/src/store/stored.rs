@@ -1,7 +1,8 @@
-//! The rows of jobs, webhooks and deliveries, as every store has them: the same columns in the same order.
+//! The rows of jobs, webhooks, deliveries and contracts, as every store has them: the same columns in the same order.
 
 use crate::delivery::Wants;
 use crate::lifecycle::{Job, LogType};
+use crate::store::{KnownContract, KnownKind};
 
 /// A job with the numbers that its rows are found by.
 #[derive(Debug, Clone)]
@@ -66,3 +67,15 @@ macro_rules! delivery_columns {
 pub(super) use delivery_columns;
 /// How many they are.
 pub(super) const DELIVERY_COLUMNS: usize = 13;
+
+/// The kinds whose contracts these are, which stand by kind and version.
+pub(super) fn by_kind(contracts: Vec<KnownContract>) -> Vec<KnownKind> {
+    let mut kinds: Vec<KnownKind> = Vec::new();
+    for contract in contracts {
+        match kinds.last_mut() {
+            Some(kind) if kind.name == contract.spec.name => kind.contracts.push(contract),
+            _ => kinds.push(KnownKind { name: contract.spec.name.clone(), contracts: vec![contract] }),
+        }
+    }
+    kinds
+}

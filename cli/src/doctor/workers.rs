@@ -56,6 +56,8 @@ mod tests {
             started_at: NOW,
             seen_at: NOW - Duration::from_secs(silent_s),
             kinds: BTreeMap::from([(kind.parse().unwrap(), 1)]),
+            contracts: BTreeMap::from([(kind.parse().unwrap(), 1)]),
+            refused: Vec::new(),
         }
     }
 

@@ -2,7 +2,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{JSON, Message, MessageSpec, Unreadable, to_json};
-use crate::id::RunId;
+use crate::id::{RunId, WorkerId};
+use crate::kind::Refusal;
 
 /// What the API says to all workers at once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -12,13 +13,15 @@ pub enum Control {
     Announce,
     /// Somebody wants these to stop. Said again for each that goes on.
     Cancel { runs: Vec<RunId> },
+    /// What one worker says of these kinds is not taken. Said again with each of its announcements.
+    Refused { worker: WorkerId, kinds: Vec<Refusal> },
 }
 
 impl Control {
     pub const TYPE: &'static str = "buzzer.control.v1";
     pub const SPEC: MessageSpec = MessageSpec {
         r#type: Self::TYPE,
-        summary: "What the API says to all workers at once: announce yourselves, or stop these runs.",
+        summary: "What the API says to all workers at once: announce yourselves, stop these runs, or this is not taken.",
         of_run: false,
         waits: false,
         headers: &[],
@@ -43,7 +46,9 @@ mod tests {
     #[test]
     fn a_word_to_the_workers_is_read_as_it_was_written() {
         let run = RunId { job: JobId::new(Time::from_millis(1)), dispatch: 3 };
-        for control in [Control::Announce, Control::Cancel { runs: vec![run] }] {
+        let refused = vec![Refusal { kind: "No Kind".into(), reason: "it has no name".into() }];
+        let refused = Control::Refused { worker: WorkerId::new(Time::from_millis(1)), kinds: refused };
+        for control in [Control::Announce, Control::Cancel { runs: vec![run] }, refused] {
             assert_eq!(Control::read(&control.to_message()), Ok(control));
         }
     }

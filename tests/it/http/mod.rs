@@ -2,6 +2,7 @@
 
 mod bounds;
 mod cancel;
+mod contracts;
 mod delete;
 mod events;
 mod feed;

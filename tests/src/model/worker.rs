@@ -238,6 +238,7 @@ impl Crew {
             version: "0".into(),
             started_at: self.now(),
             kinds: specs.to_vec(),
+            refused: Vec::new(),
         };
         // Nobody waits for a pulse: the next one comes soon.
         let _ = self.line.publish(topology().pulse(), announce.to_message()).await;
@@ -256,6 +257,7 @@ impl Crew {
                 let held = self.held.all();
                 runs.iter().filter_map(|run| held.get(run)).for_each(CancellationToken::cancel);
             }
+            Ok(Control::Refused { kinds, .. }) => self.ledger.broken(format!("kinds are refused: {kinds:?}")),
             Err(reason) => self.ledger.broken(format!("a word to the workers cannot be read: {reason}")),
         }
     }

@@ -123,7 +123,9 @@ pub async fn exercise(open: impl AsyncFn() -> Arc<dyn Store>) {
         only_tickets_that_have_expired_are_forgotten_and_a_few_at_a_time
 
         a_worker_is_known_from_its_announcement_to_its_leaving
-        a_kind_is_known_for_ever_as_last_announced
+        a_kind_is_known_for_ever_as_it_was_announced
+        who_says_something_else_of_a_kind_makes_a_version_of_it
+        what_is_not_taken_of_a_worker_is_known
         a_probe_finds_the_store_working
     }
 }

@@ -45,7 +45,7 @@ async fn content(pools: &Pools, now: Time) -> Result<Content, Failure> {
     Ok(Content {
         now,
         workers: fleet::workers(client).await?,
-        kinds: fleet::kinds(client).await?.into_iter().map(|known| known.spec.name).collect(),
+        kinds: fleet::kinds(client).await?.into_iter().map(|known| known.name).collect(),
         backlog: count::backlog(client, &Names::default()).await?,
     })
 }

@@ -35,7 +35,7 @@ fn content(session: &Session, clock: &dyn Clock) -> Result<Content, StoreError> 
     Ok(Content {
         now: clock.now(),
         workers: fleet::workers(session)?,
-        kinds: fleet::kinds(session)?.into_iter().map(|known| known.spec.name).collect(),
+        kinds: fleet::kinds(session)?.into_iter().map(|known| known.name).collect(),
         backlog: count::backlog(session)?,
     })
 }

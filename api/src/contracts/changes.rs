@@ -1,0 +1,764 @@
+//! What a contract breaks of the one before it: who was written for that one may be refused, or miss something.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::LazyLock;
+
+use buzzer_shared::kind::{DeliveryMode, KindSpec};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::contradiction::{allows, type_of};
+use super::schema::Document;
+
+/// More changes of one contract help nobody.
+const CHANGES_MAX: usize = 50;
+/// So many pairs of schemas are compared; alternatives of alternatives make many.
+const PAIRS_MAX: usize = 5_000;
+/// So deep do the two go into each other.
+const DEPTH_MAX: usize = 100;
+const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
+/// What says nothing about values.
+const ANNOTATIONS: [&str; 12] = [
+    "$schema",
+    "$id",
+    "$anchor",
+    "$comment",
+    "$defs",
+    "definitions",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+    "readOnly",
+];
+/// What is compared as a whole, for it is rare.
+const RARE: [&str; 17] = [
+    "allOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "dependentSchemas",
+    "dependentRequired",
+    "dependencies",
+    "patternProperties",
+    "propertyNames",
+    "prefixItems",
+    "additionalItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+];
+
+/// One thing that may break those who were written for the former contract.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Change {
+    /// Where: a path like `/input/size`, with `*` for each item or each unnamed field.
+    pub at: String,
+    pub change: ChangeType,
+    /// What it was, and what it is.
+    pub detail: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeType {
+    /// An input must have it now.
+    Required,
+    /// An input may hold less than before.
+    Narrowed,
+    /// It is not there any more, or not always.
+    Removed,
+    /// An output may hold what it never did.
+    Widened,
+    /// Whether it breaks anybody cannot be told.
+    Unclear,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Input,
+    Output,
+}
+
+/// What `new` breaks of `old`. Empty when everybody who was written for `old` can go on, as far as plain keywords tell.
+pub fn changes(old: &KindSpec, new: &KindSpec) -> Vec<Change> {
+    // Inputs that were taken must still be taken; outputs that come now must have been possible before.
+    let mut found = compare(Side::Input, &old.input_schema, &new.input_schema);
+    found.extend(compare(Side::Output, &new.output_schema, &old.output_schema));
+    let mut also = |at: &str, detail: String| {
+        found.push(Change { at: at.into(), change: ChangeType::Narrowed, detail });
+    };
+    if new.timeout < old.timeout {
+        also("/timeout", format!("a run could take {}, and may take {} now", old.timeout, new.timeout));
+    }
+    if (old.delivery, new.delivery) == (DeliveryMode::AtLeastOnce, DeliveryMode::AtMostOnce) {
+        also("/delivery", "a job could name a retry policy, and is never tried again now".into());
+    }
+    found.truncate(CHANGES_MAX);
+    found
+}
+
+/// Where `narrow` refuses what `wide` takes.
+fn compare(side: Side, wide: &Value, narrow: &Value) -> Vec<Change> {
+    let mut comparison = Comparison {
+        side,
+        wide: Document { root: wide },
+        narrow: Document { root: narrow },
+        compared: HashSet::new(),
+        found: Vec::new(),
+        pairs: 0,
+    };
+    let at = if side == Side::Input { "/input" } else { "/output" };
+    comparison.schemas(wide, narrow, &Place { at: at.into(), depth: 0 });
+    comparison.found
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    at: String,
+    depth: usize,
+}
+
+impl Place {
+    fn field(&self, name: &str) -> Self {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        Self { at: format!("{}/{name}", self.at), depth: self.depth + 1 }
+    }
+}
+
+#[derive(Debug)]
+struct Comparison<'a> {
+    side: Side,
+    wide: Document<'a>,
+    narrow: Document<'a>,
+    /// Pairs that were compared, or are: what refers to itself must come to an end.
+    compared: HashSet<(*const Value, *const Value)>,
+    found: Vec<Change>,
+    pairs: usize,
+}
+
+impl<'a> Comparison<'a> {
+    fn schemas(&mut self, wide: &'a Value, narrow: &'a Value, place: &Place) {
+        let (wide, narrow) = (followed(self.wide, wide), followed(self.narrow, narrow));
+        if !self.compared.insert((wide, narrow)) {
+            return;
+        }
+        self.pairs += 1;
+        if self.pairs > PAIRS_MAX || place.depth > DEPTH_MAX {
+            // Said each time, or an alternative that was not looked at would pass for one that fits.
+            self.unclear(place, "the schemas are too large to be compared to their end");
+            return;
+        }
+        if narrow.as_bool() == Some(true) || wide.as_bool() == Some(false) {
+            return;
+        }
+        if narrow.as_bool() == Some(false) {
+            self.narrowed(place, "nothing", "something");
+            return;
+        }
+        let (wide_fields, narrow_fields) = (fields(wide), fields(narrow));
+        let (many_wide, many_narrow) = (alternatives(wide_fields), alternatives(narrow_fields));
+        if many_wide.is_some() || many_narrow.is_some() {
+            let wides = many_wide.clone().unwrap_or_else(|| vec![wide]);
+            let narrows = many_narrow.clone().unwrap_or_else(|| vec![narrow]);
+            self.alternatives(&wides, &narrows, place);
+        }
+        // Beside alternatives there may be more that must hold.
+        let more = |fields: &Map<String, Value>| {
+            fields.keys().any(|keyword| !["anyOf", "oneOf"].contains(&keyword.as_str()) && tells(keyword))
+        };
+        if many_wide.is_some() == many_narrow.is_some() || (many_wide.is_none() && more(narrow_fields)) {
+            self.keywords(wide_fields, narrow_fields, place);
+        }
+    }
+
+    /// Each alternative that there was must fit into one that there is.
+    fn alternatives(&mut self, wides: &[&'a Value], narrows: &[&'a Value], place: &Place) {
+        for wide in wides {
+            let mut fewest: Option<Vec<Change>> = None;
+            for narrow in narrows {
+                let (compared, before) = (self.compared.clone(), std::mem::take(&mut self.found));
+                self.schemas(wide, narrow, place);
+                let found = std::mem::replace(&mut self.found, before);
+                if found.is_empty() {
+                    fewest = Some(found);
+                    break;
+                }
+                // What did not fit here says nothing about the same pair elsewhere.
+                self.compared = compared;
+                if fewest.as_ref().is_none_or(|fewest| found.len() < fewest.len()) {
+                    fewest = Some(found);
+                }
+            }
+            match fewest {
+                Some(found) if narrows.len() == 1 || found.is_empty() => self.found.extend(found),
+                _ => {
+                    let name = named(followed(self.wide, wide));
+                    self.narrowed(place, "other alternatives", &format!("the alternative {name}"));
+                }
+            }
+        }
+    }
+
+    fn keywords(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
+        let types = types(wide);
+        self.types(&types, narrow, place);
+        self.values(wide, narrow, place);
+        if types.contains("number") || types.contains("integer") {
+            self.numbers(wide, narrow, place);
+        }
+        if types.contains("string") {
+            self.limits(wide, narrow, ["minLength", "maxLength"], place);
+            self.texts(wide, narrow, place);
+        }
+        if types.contains("array") {
+            self.limits(wide, narrow, ["minItems", "maxItems"], place);
+            if narrow.get("uniqueItems") == Some(&Value::Bool(true))
+                && wide.get("uniqueItems") != narrow.get("uniqueItems")
+            {
+                self.narrowed(place, "items that all differ", "equal items");
+            }
+            self.parts(wide, narrow, "items", place);
+        }
+        if types.contains("object") {
+            self.limits(wide, narrow, ["minProperties", "maxProperties"], place);
+            self.objects(wide, narrow, place);
+        }
+        for keyword in RARE {
+            match (wide.get(keyword), narrow.get(keyword)) {
+                (_, None) if keyword != "then" && keyword != "else" => {}
+                (Some(one), Some(other)) if alike(self.wide, one, self.narrow, other, 0) => {}
+                (None, None) => {}
+                _ => self.unclear(place, &format!("its {keyword} has changed")),
+            }
+        }
+    }
+
+    fn types(&mut self, wide: &BTreeSet<&str>, narrow: &'a Map<String, Value>, place: &Place) {
+        let narrow = types(narrow);
+        let allowed: Vec<_> = narrow.iter().copied().collect();
+        let lost: Vec<_> = wide.iter().copied().filter(|r#type| !allows(&allowed, r#type)).collect();
+        if !lost.is_empty() {
+            self.narrowed(place, &allowed.join(", "), &lost.join(", "));
+        }
+    }
+
+    fn values(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
+        let Some(narrow) = values(narrow) else { return };
+        match values(wide) {
+            Some(wide) => {
+                let lost: Vec<_> =
+                    wide.iter().filter(|value| !narrow.contains(value)).map(ToString::to_string).collect();
+                if !lost.is_empty() {
+                    self.narrowed(place, "fewer values", &lost.join(", "));
+                }
+            }
+            None => self.narrowed(place, "certain values alone", "others"),
+        }
+    }
+
+    fn numbers(&mut self, wide: &Map<String, Value>, narrow: &Map<String, Value>, place: &Place) {
+        // The higher bound is the stricter one below, the lower one above; of two equal ones, the exclusive one.
+        for (keywords, sign) in [(["minimum", "exclusiveMinimum"], 1.0), (["maximum", "exclusiveMaximum"], -1.0)] {
+            let bound = |fields: &Map<String, Value>| {
+                let of = |keyword, exclusive| Some((fields.get(keyword)?.as_f64()? * sign, exclusive));
+                let bounds = [of(keywords[0], false), of(keywords[1], true)];
+                bounds
+                    .into_iter()
+                    .flatten()
+                    .max_by(|one, other| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal))
+            };
+            if let Some(bounded) = bound(narrow)
+                && bound(wide).is_none_or(|former| former < bounded)
+            {
+                self.narrowed(
+                    place,
+                    &format!("{} {}", keywords[usize::from(bounded.1)], bounded.0 * sign),
+                    "other numbers",
+                );
+            }
+        }
+        let multiple = |fields: &Map<String, Value>| fields.get("multipleOf").and_then(Value::as_f64);
+        if let Some(step) = multiple(narrow)
+            && multiple(wide).is_none_or(|former| former % step != 0.0)
+        {
+            self.narrowed(place, &format!("multiples of {step}"), "other numbers");
+        }
+    }
+
+    fn limits(
+        &mut self,
+        wide: &Map<String, Value>,
+        narrow: &Map<String, Value>,
+        [least, most]: [&str; 2],
+        place: &Place,
+    ) {
+        let of = |fields: &Map<String, Value>, keyword: &str| fields.get(keyword).and_then(Value::as_u64);
+        if let Some(limit) = of(narrow, least)
+            && of(wide, least).unwrap_or(0) < limit
+        {
+            self.narrowed(place, &format!("{least} {limit}"), "less");
+        }
+        if let Some(limit) = of(narrow, most)
+            && of(wide, most).unwrap_or(u64::MAX) > limit
+        {
+            self.narrowed(place, &format!("{most} {limit}"), "more");
+        }
+    }
+
+    fn texts(&mut self, wide: &Map<String, Value>, narrow: &Map<String, Value>, place: &Place) {
+        for keyword in ["pattern", "format", "contentEncoding", "contentMediaType"] {
+            if let Some(form) = narrow.get(keyword)
+                && wide.get(keyword) != Some(form)
+            {
+                self.narrowed(place, &format!("the {keyword} {form}"), "other texts");
+            }
+        }
+    }
+
+    fn objects(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
+        let (wide_named, narrow_named) = (properties(wide), properties(narrow));
+        let former = required(wide);
+        for name in required(narrow).into_iter().filter(|name| !former.contains(name)) {
+            let there = wide_named.is_some_and(|named| named.contains_key(name));
+            self.needed(&place.field(name), there);
+        }
+        for (name, wide_field) in wide_named.into_iter().flatten() {
+            let at = place.field(name);
+            match (narrow_named.and_then(|named| named.get(name)), narrow.get("additionalProperties")) {
+                (Some(narrow_field), _) => self.schemas(wide_field, narrow_field, &at),
+                // Fields of an output that come new disturb nobody, unless they were ruled out.
+                (None, None | Some(Value::Bool(true))) if self.side == Side::Output => {}
+                (None, None | Some(Value::Bool(_))) => self.gone(&at),
+                (None, Some(others)) => self.schemas(wide_field, others, &at),
+            }
+        }
+        // Those of an output that were optional already, and are not named any more.
+        if self.side == Side::Output {
+            let lost = |name: &&String| {
+                !required(narrow).contains(&name.as_str()) && !wide_named.is_some_and(|named| named.contains_key(*name))
+            };
+            for name in narrow_named.into_iter().flat_map(Map::keys).filter(lost) {
+                self.gone(&place.field(name));
+            }
+        }
+        self.parts(wide, narrow, "additionalProperties", place);
+    }
+
+    /// All parts that have no name of their own.
+    fn parts(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, keyword: &str, place: &Place) {
+        const ANY: &Value = &Value::Bool(true);
+        if let Some(others) = narrow.get(keyword) {
+            self.schemas(wide.get(keyword).unwrap_or(ANY), others, &place.field("*"));
+        }
+    }
+
+    /// A field that the narrower side requires, and the wider one does not; it may not even name it.
+    fn needed(&mut self, place: &Place, is_named: bool) {
+        let (change, detail) = match self.side {
+            Side::Input => (ChangeType::Required, "an input must have it now"),
+            Side::Output if is_named => (ChangeType::Removed, "an output had it always, and may lack it now"),
+            Side::Output => (ChangeType::Removed, "an output had it always, and has it no more"),
+        };
+        self.push(place, change, detail.into());
+    }
+
+    fn gone(&mut self, place: &Place) {
+        let detail = match self.side {
+            Side::Input => "an input could have it, and nobody looks at it now",
+            Side::Output => "an output could have it, and has it no more",
+        };
+        self.push(place, ChangeType::Removed, detail.into());
+    }
+
+    /// The narrower side takes only `kept`, and not what is `lost` of the wider one.
+    fn narrowed(&mut self, place: &Place, kept: &str, lost: &str) {
+        let (change, detail) = match self.side {
+            Side::Input => (ChangeType::Narrowed, format!("an input may be {kept} now, no more {lost}")),
+            Side::Output => (ChangeType::Widened, format!("an output was {kept}, and may be {lost} now")),
+        };
+        self.push(place, change, detail);
+    }
+
+    fn unclear(&mut self, place: &Place, detail: &str) {
+        self.push(place, ChangeType::Unclear, detail.into());
+    }
+
+    fn push(&mut self, place: &Place, change: ChangeType, detail: String) {
+        if self.found.len() < CHANGES_MAX {
+            let at = place.at.clone();
+            let detail = if detail.len() > 300 {
+                format!("{}…", detail.chars().take(300).collect::<String>())
+            } else {
+                detail
+            };
+            self.found.push(Change { at, change, detail });
+        }
+    }
+}
+
+/// What a schema refers to in the end, where it says nothing else itself.
+fn followed<'a>(document: Document<'a>, mut schema: &'a Value) -> &'a Value {
+    // It has an end: circles were refused. Whoever was stored before they were is not followed for ever.
+    for _ in 0..DEPTH_MAX {
+        let bare =
+            schema.as_object().is_some_and(|fields| fields.keys().all(|keyword| keyword == "$ref" || !tells(keyword)));
+        match document.target(schema) {
+            Some(target) if bare => schema = target,
+            _ => return schema,
+        }
+    }
+    schema
+}
+
+/// Its keywords; `true` has none.
+fn fields(schema: &Value) -> &Map<String, Value> {
+    static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
+    schema.as_object().unwrap_or(&NONE)
+}
+
+fn tells(keyword: &str) -> bool {
+    !ANNOTATIONS.contains(&keyword)
+}
+
+fn alternatives(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
+    let list = fields.get("anyOf").or_else(|| fields.get("oneOf"))?.as_array()?;
+    Some(list.iter().collect())
+}
+
+/// What a person may know an alternative by.
+fn named(schema: &Value) -> String {
+    if let Some(title) = schema.get("title").and_then(Value::as_str) {
+        return format!("{title:?}");
+    }
+    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let mut tags = fields.filter_map(|(name, field)| Some(format!("{name}: {}", field.get("const")?)));
+    let r#type = || schema.get("type").map_or_else(|| "without a name".into(), |r#type| format!("of type {type}"));
+    tags.next().unwrap_or_else(r#type)
+}
+
+/// The types that it takes, by its `type` or by the values that it names.
+fn types(fields: &Map<String, Value>) -> BTreeSet<&str> {
+    match (fields.get("type"), values(fields)) {
+        (Some(Value::String(one)), _) => [one.as_str()].into(),
+        (Some(Value::Array(several)), _) => several.iter().filter_map(Value::as_str).collect(),
+        (_, Some(values)) => values.into_iter().map(type_of).collect(),
+        _ => TYPES.into(),
+    }
+}
+
+fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
+    match (fields.get("const"), fields.get("enum")) {
+        (Some(value), _) => Some(vec![value]),
+        (None, Some(Value::Array(values))) => Some(values.iter().collect()),
+        _ => None,
+    }
+}
+
+fn properties(fields: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    fields.get("properties")?.as_object()
+}
+
+fn required(fields: &Map<String, Value>) -> BTreeSet<&str> {
+    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Whether two say the same of values, wherever that is written.
+fn alike(one_in: Document<'_>, one: &Value, other_in: Document<'_>, other: &Value, depth: usize) -> bool {
+    if depth > DEPTH_MAX {
+        return false;
+    }
+    let (one, other) = (followed(one_in, one), followed(other_in, other));
+    match (one, other) {
+        (Value::Object(one), Value::Object(other)) => {
+            let telling = |fields: &Map<String, Value>| -> BTreeSet<String> {
+                fields.keys().filter(|keyword| tells(keyword)).cloned().collect()
+            };
+            let keywords = telling(one);
+            keywords == telling(other)
+                && keywords.iter().all(|keyword| alike(one_in, &one[keyword], other_in, &other[keyword], depth + 1))
+        }
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| alike(one_in, one, other_in, other, depth + 1))
+        }
+        _ => one == other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::contracts::Checker;
+
+    fn found(side: Side, old: &Value, new: &Value) -> Vec<(String, ChangeType)> {
+        let changes = match side {
+            Side::Input => compare(side, old, new),
+            Side::Output => compare(side, new, old),
+        };
+        changes.into_iter().map(|change| (change.at, change.change)).collect()
+    }
+
+    #[test]
+    fn what_breaks_those_who_send_is_found() {
+        use ChangeType::{Narrowed, Removed, Required, Unclear};
+        let a = |schema: Value| json!({ "type": "object", "properties": { "a": schema } });
+        let string = || json!({ "type": "string" });
+        let variant = |name: &str| json!({ "properties": { "t": { "const": name } }, "required": ["t"] });
+        let defined =
+            |schema: Value| json!({ "$defs": { "A": schema }, "type": "array", "items": { "$ref": "#/$defs/A" } });
+        for (old, new, at, change) in [
+            (
+                a(string()),
+                json!({ "type": "object", "properties": { "a": string() }, "required": ["a"] }),
+                "/input/a",
+                Required,
+            ),
+            (json!({ "type": "object" }), json!({ "type": "object", "required": ["b/c"] }), "/input/b~1c", Required),
+            (a(string()), json!({ "type": "object", "properties": {} }), "/input/a", Removed),
+            (
+                json!({ "type": "object", "properties": { "a": string() }, "additionalProperties": false }),
+                json!({ "type": "object", "additionalProperties": false }),
+                "/input/a",
+                Removed,
+            ),
+            (
+                json!({ "type": "object" }),
+                json!({ "type": "object", "additionalProperties": false }),
+                "/input/*",
+                Narrowed,
+            ),
+            (a(string()), a(json!({ "type": "integer" })), "/input/a", Narrowed),
+            (a(json!({ "type": "number" })), a(json!({ "type": "integer" })), "/input/a", Narrowed),
+            (a(json!({ "type": ["string", "null"] })), a(string()), "/input/a", Narrowed),
+            (a(json!({ "anyOf": [string(), { "type": "null" }] })), a(string()), "/input/a", Narrowed),
+            (a(json!(true)), a(string()), "/input/a", Narrowed),
+            (a(string()), a(json!(false)), "/input/a", Narrowed),
+            (a(json!({ "enum": ["x", "y"] })), a(json!({ "enum": ["x"] })), "/input/a", Narrowed),
+            (a(string()), a(json!({ "type": "string", "enum": ["x"] })), "/input/a", Narrowed),
+            (a(json!({ "type": "number" })), a(json!({ "type": "number", "minimum": 0 })), "/input/a", Narrowed),
+            (
+                a(json!({ "type": "number", "minimum": 0 })),
+                a(json!({ "type": "number", "exclusiveMinimum": 0 })),
+                "/input/a",
+                Narrowed,
+            ),
+            (
+                a(json!({ "type": "number", "maximum": 9 })),
+                a(json!({ "type": "number", "maximum": 8 })),
+                "/input/a",
+                Narrowed,
+            ),
+            (
+                a(json!({ "type": "integer", "multipleOf": 2 })),
+                a(json!({ "type": "integer", "multipleOf": 4 })),
+                "/input/a",
+                Narrowed,
+            ),
+            (
+                a(json!({ "type": "string", "maxLength": 9 })),
+                a(json!({ "type": "string", "maxLength": 8 })),
+                "/input/a",
+                Narrowed,
+            ),
+            (a(string()), a(json!({ "type": "string", "minLength": 1 })), "/input/a", Narrowed),
+            (a(string()), a(json!({ "type": "string", "pattern": "^a" })), "/input/a", Narrowed),
+            (a(string()), a(json!({ "type": "string", "format": "uri" })), "/input/a", Narrowed),
+            (json!({ "type": "array" }), json!({ "type": "array", "items": string() }), "/input/*", Narrowed),
+            (json!({ "type": "array" }), json!({ "type": "array", "uniqueItems": true }), "/input", Narrowed),
+            (
+                json!({ "oneOf": [variant("x"), variant("y")] }),
+                json!({ "oneOf": [variant("x")] }),
+                "/input/t",
+                Narrowed,
+            ),
+            (
+                json!({ "oneOf": [variant("x"), variant("y")] }),
+                json!({ "oneOf": [variant("x"), variant("z")] }),
+                "/input",
+                Narrowed,
+            ),
+            (defined(string()), defined(json!({ "type": "null" })), "/input/*", Narrowed),
+            (json!({}), json!({ "not": { "const": 1 } }), "/input", Unclear),
+            (json!({ "allOf": [{ "minimum": 1 }] }), json!({ "allOf": [{ "minimum": 2 }] }), "/input", Unclear),
+        ] {
+            assert_eq!(found(Side::Input, &old, &new), [(at.to_owned(), change)], "{old} {new}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_those_who_read_is_found() {
+        use ChangeType::{Removed, Widened};
+        let a = |schema: Value, required: &[&str]| json!({ "type": "object", "properties": { "a": schema }, "required": required });
+        let (string, null) = (json!({ "type": "string" }), json!({ "type": ["string", "null"] }));
+        let none = json!({ "type": "object", "properties": {} });
+        for (old, new, change) in [
+            (a(string.clone(), &["a"]), none.clone(), Removed),
+            (a(string.clone(), &[]), none, Removed),
+            (a(string.clone(), &["a"]), a(string.clone(), &[]), Removed),
+            (a(string.clone(), &["a"]), a(null, &["a"]), Widened),
+            (a(json!({ "enum": ["x"] }), &["a"]), a(json!({ "enum": ["x", "y"] }), &["a"]), Widened),
+        ] {
+            assert_eq!(found(Side::Output, &old, &new), [("/output/a".into(), change)], "{old} {new}");
+        }
+    }
+
+    #[test]
+    fn what_only_gives_more_breaks_nobody() {
+        let tree = |extra: Value| {
+            json!({ "$defs": { "T": { "type": "object", "properties": { "next": { "$ref": "#/$defs/T" }, "extra": extra } } },
+                    "$ref": "#/$defs/T" })
+        };
+        let inline = json!({ "type": "object", "title": "Other", "properties": { "n": { "type": "integer", "format": "uint8" } } });
+        let referred = json!({ "$defs": { "N": { "type": ["number", "null"] } }, "type": "object",
+            "properties": { "n": { "$ref": "#/$defs/N", "description": "how many" }, "m": { "type": "null" } } });
+        let nothing: [(String, ChangeType); 0] = [];
+        assert_eq!(found(Side::Input, &inline, &referred), nothing);
+        assert_eq!(
+            found(
+                Side::Output,
+                &inline,
+                &json!({ "type": "object", "properties": { "n": { "type": "integer" }, "m": true } })
+            ),
+            nothing
+        );
+        assert_eq!(found(Side::Input, &tree(json!({ "type": "string" })), &tree(json!(true))), nothing);
+        assert_eq!(
+            found(
+                Side::Input,
+                &json!({ "allOf": [{ "$ref": "#/$defs/a" }], "$defs": { "a": { "minimum": 1 } } }),
+                &json!({ "allOf": [{ "minimum": 1, "title": "a" }] })
+            ),
+            nothing
+        );
+        assert_eq!(found(Side::Input, &json!({ "minItems": 1 }), &json!({})), nothing);
+    }
+
+    #[test]
+    fn what_is_said_beside_the_schemas_counts() {
+        use buzzer_shared::time::Span;
+        let old = KindSpec::any("a".parse().unwrap());
+        let new = KindSpec { timeout: Span::from_secs(1), delivery: DeliveryMode::AtMostOnce, ..old.clone() };
+        let at: Vec<_> = changes(&old, &new).into_iter().map(|change| change.at).collect();
+        assert_eq!(at, ["/timeout", "/delivery"]);
+        assert_eq!(changes(&new, &old), []);
+    }
+
+    /// Many alternatives within alternatives come to an end.
+    #[test]
+    fn large_schemas_are_compared_in_bounded_time() {
+        let part = |depth: usize, salt: usize| {
+            (0..depth).fold(json!({ "const": salt }), |inner, _| {
+                let all: Vec<_> =
+                    (0..10).map(|n| json!({ "properties": { format!("p{n}"): inner.clone() } })).take(4).collect();
+                json!({ "anyOf": all })
+            })
+        };
+        let begun = std::time::Instant::now();
+        assert!(!compare(Side::Input, &part(6, 1), &part(6, 2)).is_empty());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    /// A plain schema, with values that may or may not fit it.
+    fn plain() -> impl Strategy<Value = Value> {
+        let bound = || proptest::option::of(0_i64..6);
+        let with = |r#type: &'static str, least: &'static str, most: &'static str| {
+            (bound(), bound()).prop_map(move |(low, high)| {
+                let mut schema = json!({ "type": r#type });
+                low.inspect(|low| schema[least] = json!(low));
+                high.inspect(|high| schema[most] = json!(high));
+                schema
+            })
+        };
+        let leaf = prop_oneof![
+            Just(json!(true)),
+            Just(json!({ "type": ["null", "boolean"] })),
+            Just(json!({ "type": ["string", "null"] })),
+            with("integer", "minimum", "maximum"),
+            with("number", "exclusiveMinimum", "maximum"),
+            with("string", "minLength", "maxLength"),
+            proptest::collection::vec(0_i64..5, 1..4).prop_map(|values| json!({ "enum": values })),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let fields = proptest::collection::btree_map("[ab]", inner.clone(), 0..3);
+            let required = proptest::collection::btree_set("[abc]", 0..2);
+            prop_oneof![
+                (fields, required, any::<bool>()).prop_map(|(fields, required, closed)| {
+                    json!({ "type": "object", "properties": fields, "required": required, "additionalProperties": !closed })
+                }),
+                (inner.clone(), bound_items()).prop_map(|(items, most)| {
+                    json!({ "type": "array", "items": items, "maxItems": most })
+                }),
+                proptest::collection::vec(inner, 1..3).prop_map(|any| json!({ "anyOf": any })),
+            ]
+        })
+    }
+
+    fn bound_items() -> impl Strategy<Value = u64> {
+        0_u64..4
+    }
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            (-1_i64..8).prop_map(Value::from),
+            Just(json!(2.5)),
+            "[xy]{0,7}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 10, 3, |inner| {
+            prop_oneof![
+                proptest::collection::btree_map("[ab]", inner.clone(), 0..3).prop_map(|fields| json!(fields)),
+                proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+            ]
+        })
+    }
+
+    /// The fields of a value that a schema does not name: what it says of them nobody relies on.
+    fn names_all(document: Document<'_>, schema: &Value, value: &Value) -> bool {
+        let schema = followed(document, schema);
+        if let Some(any) = schema.as_object().and_then(alternatives) {
+            return any.into_iter().all(|schema| names_all(document, schema, value));
+        }
+        match value {
+            Value::Object(fields) => fields.iter().all(|(name, value)| {
+                schema["properties"].get(name).is_some_and(|schema| names_all(document, schema, value))
+            }),
+            Value::Array(items) => items.iter().all(|item| names_all(document, &schema["items"], item)),
+            _ => true,
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        /// Whoever is told of no change is not refused.
+        #[test]
+        fn what_was_taken_is_taken_or_the_change_is_told(
+            old in plain(), new in plain(), values in proptest::collection::vec(value(), 20),
+        ) {
+            let told = compare(Side::Input, &old, &new);
+            let (before, after) = (Checker::new(&old).unwrap(), Checker::new(&new).unwrap());
+            for value in values {
+                let fitted = before.misfits(&value).is_empty() && names_all(Document { root: &old }, &old, &value);
+                if fitted && !after.misfits(&value).is_empty() {
+                    prop_assert!(!told.is_empty(), "{value} fitted {old}, does not fit {new}, and nothing is told");
+                }
+            }
+        }
+
+        #[test]
+        fn nothing_has_changed_where_nothing_has(schema in plain()) {
+            prop_assert_eq!(compare(Side::Input, &schema, &schema), []);
+            prop_assert_eq!(compare(Side::Output, &schema, &schema), []);
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a schema makes of values.
+
+use std::sync::Arc;
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+
+use super::schema::{Document, all, depth, look_at_shape};
+
+/// More misfits of one value help nobody.
+const MISFITS_MAX: usize = 20;
+/// What a pattern may take as a program, in bytes: a count like `{1000}` of a count makes it grow.
+const PATTERN_MAX: usize = 1 << 20;
+/// A schema is compiled, and a deep value checked, on a stack of this size: many schemas may bear on each level.
+const STACK: usize = 64 << 20;
+/// A value of so few levels needs none of its own.
+const FLAT: usize = 8;
+/// To list what is wrong, a part is looked at in each of the ways in which the schema comes to it, and so are the
+/// parts of it. Where that may become so many looks, it is only told that the value does not fit.
+const LOOKS_MAX: u64 = 10_000;
+
+/// A schema that is ready to be tried on values. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Checker {
+    /// `None` where every value fits.
+    validator: Option<Arc<Validator>>,
+    /// In how many ways it comes to one part of a value.
+    ways: u64,
+    /// Whether values may be as deep as they like, and still be looked at to their ground.
+    refers: bool,
+}
+
+/// One thing that is wrong about a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// A JSON pointer into the value.
+    pub pointer: String,
+    pub detail: String,
+}
+
+impl Checker {
+    /// # Errors
+    /// Why the schema cannot be used, and what to do.
+    pub fn new(schema: &Value) -> Result<Self, String> {
+        if schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty) {
+            return Ok(Self { validator: None, ways: 1, refers: false });
+        }
+        let ways = look_at_shape(schema)?;
+        let document = Document { root: schema };
+        let refers = all(schema).into_iter().any(|schema| document.target(schema).is_some());
+        let validator = on_a_deep_stack(|| compile(schema))?;
+        Ok(Self { validator: Some(Arc::new(validator)), ways, refers })
+    }
+
+    /// Whether every value fits, so that none need be read.
+    pub fn takes_all(&self) -> bool {
+        self.validator.is_none()
+    }
+
+    /// What is wrong about a value; nothing when it fits.
+    pub fn misfits(&self, value: &Value) -> Vec<Misfit> {
+        let Some(validator) = &self.validator else { return Vec::new() };
+        let depth = if self.refers { depth(value) } else { 0 };
+        if depth <= FLAT {
+            return if validator.is_valid(value) { Vec::new() } else { self.listed(validator, value, depth) };
+        }
+        on_a_deep_stack(|| if validator.is_valid(value) { Vec::new() } else { self.listed(validator, value, depth) })
+    }
+
+    /// All that is wrong, if it can be told soon. Whether a value fits always can be: what came of a part is
+    /// remembered.
+    fn listed(&self, validator: &Validator, value: &Value, depth: usize) -> Vec<Misfit> {
+        let looks = self.ways.saturating_pow(u32::try_from(depth).unwrap_or(u32::MAX));
+        if looks > LOOKS_MAX {
+            let detail = "it does not fit the schema, and is nested too deep to tell where".into();
+            return vec![Misfit { pointer: String::new(), detail }];
+        }
+        let misfit = |error: jsonschema::ValidationError<'_>| Misfit {
+            pointer: error.instance_path().as_str().to_owned(),
+            detail: error.to_string(),
+        };
+        validator.iter_errors(value).take(MISFITS_MAX).map(misfit).collect()
+    }
+}
+
+fn compile(schema: &Value) -> Result<Validator, String> {
+    // An engine whose time is linear: a pattern that others choke on harms nobody here.
+    let patterns = PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX);
+    let options = jsonschema::options().with_pattern_options(patterns);
+    options.build(schema).map_err(|error| {
+        let at = error.instance_path().as_str().to_owned();
+        let linear = if error.instance_path().as_str().ends_with("/pattern") {
+            "; patterns have no look-around and no back references, and are at most 1 MiB as a program"
+        } else {
+            ""
+        };
+        format!("it is no schema at {at:?}: {error}{linear}")
+    })
+}
+
+/// Runs it on a thread of its own. Where there can be no more threads, on this one.
+fn on_a_deep_stack<T: Send>(run: impl Fn() -> T + Sync) -> T {
+    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, &run) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(_) => run(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_misfit_says_where() {
+        let schema = json!({ "type": "object", "properties": { "n": { "type": "number" } }, "required": ["to"] });
+        let misfits = Checker::new(&schema).unwrap().misfits(&json!({ "n": "x" }));
+        let pointers: Vec<_> = misfits.iter().map(|misfit| misfit.pointer.as_str()).collect();
+        assert_eq!(misfits.len(), 2);
+        assert!(pointers.contains(&"/n") && pointers.contains(&""), "{pointers:?}");
+        assert!(Checker::new(&json!({})).unwrap().takes_all() && Checker::new(&json!(true)).unwrap().takes_all());
+    }
+
+    #[test]
+    fn what_is_no_schema_is_refused() {
+        let back = json!({ "pattern": "^(a)\\1$" });
+        let around = json!({ "properties": { "a": { "pattern": "^(?=.*[0-9]).*$" } } });
+        let large = json!({ "pattern": "((a{1000}){1000}){1000}" });
+        for (schema, part) in [
+            (json!({ "type": "strin" }), "no schema at \"/type\""),
+            (json!({ "properties": [] }), "no schema at \"/properties\""),
+            (json!(7), "no schema"),
+            (json!({ "$schema": "https://a.example/own" }), "no schema"),
+            (back, "back references"),
+            (around, "look-around"),
+            (large, "1 MiB"),
+        ] {
+            let refused = Checker::new(&schema).unwrap_err();
+            assert!(refused.contains(part), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_takes_no_time() {
+        let checker = Checker::new(&json!({ "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$" })).unwrap();
+        let begun = Instant::now();
+        assert_eq!(checker.misfits(&"a".repeat(60_000).into()).len(), 1);
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    }
+
+    /// An expression as Rust has it: an enum whose variants hold it again. Each level is tried once for each variant.
+    #[test]
+    fn a_hostile_value_takes_no_time() {
+        let variant = |name: &str| {
+            json!({ "type": "object", "properties": { "a": { "$ref": "#/$defs/E" }, "b": { "$ref": "#/$defs/E" }, "t": { "const": name } },
+                    "required": ["t"] })
+        };
+        for union in ["oneOf", "anyOf"] {
+            let e = json!({ union: [variant("x"), variant("y"), { "type": "integer" }] });
+            let checker = Checker::new(&json!({ "$defs": { "E": e }, "$ref": "#/$defs/E" })).unwrap();
+            let deep =
+                |innermost: Value, levels| (0..levels).fold(innermost, |inner, _| json!({ "t": "y", "a": inner }));
+            let begun = Instant::now();
+            assert_eq!(checker.misfits(&deep(json!(1), 100)), []);
+            assert_eq!(checker.misfits(&deep(json!("no"), 100)).len(), 1);
+            assert!(!checker.misfits(&deep(json!("no"), 10)).is_empty());
+            assert!(begun.elapsed() < Duration::from_secs(5), "{union}: {:?}", begun.elapsed());
+        }
+    }
+
+    #[test]
+    fn deep_schemas_and_values_do_not_overflow_the_stack() {
+        let definitions: serde_json::Map<_, _> = (0..600)
+            .map(|n| {
+                let next = if n < 599 { format!("#/$defs/{}", n + 1) } else { "#/$defs/0".into() };
+                (n.to_string(), json!({ "properties": { "a": { "$ref": next } } }))
+            })
+            .collect();
+        let checker = Checker::new(&json!({ "$defs": definitions, "$ref": "#/$defs/0" })).unwrap();
+        let deep = (0..120).fold(json!(1), |inner, _| json!({ "a": inner }));
+        assert_eq!(checker.misfits(&deep), []);
+
+        // As many schemas in a row as may be, at each of as many levels as a value has.
+        let row =
+            (0..14).fold(json!({ "properties": { "a": { "$ref": "#" } } }), |inner, _| json!({ "allOf": [inner] }));
+        assert_eq!(Checker::new(&row).unwrap().misfits(&deep), []);
+    }
+}

@@ -1,0 +1,326 @@
+//! How one schema holds others, and refers to them.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Map, Value};
+
+/// Deeper than that no schema is that a person wrote.
+const DEPTH_MAX: usize = 64;
+/// So many schemas within one are read. What they compile to must be taken apart again on an ordinary stack.
+const SCHEMAS_MAX: usize = 2_000;
+/// So many schemas in a row may bear on the same value, each through the one before: `$ref` to `allOf` to `$ref`.
+const CHAIN_MAX: usize = 32;
+/// So many schemas may be tried on one and the same value.
+const TRIALS_MAX: u64 = 10_000;
+
+/// What a schema within another bears on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bearing {
+    /// On the same value.
+    Same,
+    /// The same, but it may as well not fit: `not`, `if`.
+    Trial,
+    /// On a part of the value.
+    Part,
+    /// On nothing, until somebody refers to it.
+    Nothing,
+}
+
+/// A schema within another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Inner<'a> {
+    pub(super) bearing: Bearing,
+    pub(super) keyword: &'static str,
+    /// Its name or number beside others of the keyword.
+    pub(super) name: Option<&'a str>,
+    pub(super) schema: &'a Value,
+}
+
+/// Keywords that hold a schema.
+const SINGLE: [(&str, Bearing); 13] = [
+    ("not", Bearing::Trial),
+    ("if", Bearing::Trial),
+    ("then", Bearing::Same),
+    ("else", Bearing::Same),
+    ("items", Bearing::Part),
+    ("additionalItems", Bearing::Part),
+    ("unevaluatedItems", Bearing::Part),
+    ("contains", Bearing::Part),
+    ("additionalProperties", Bearing::Part),
+    ("unevaluatedProperties", Bearing::Part),
+    ("propertyNames", Bearing::Part),
+    ("contentSchema", Bearing::Part),
+    ("$recursiveRef", Bearing::Nothing),
+];
+/// Keywords that hold a list of them; `items` was one of these, too.
+const LISTS: [(&str, Bearing); 5] = [
+    ("allOf", Bearing::Same),
+    ("anyOf", Bearing::Same),
+    ("oneOf", Bearing::Same),
+    ("prefixItems", Bearing::Part),
+    ("items", Bearing::Part),
+];
+/// Keywords that hold them by name.
+const MAPS: [(&str, Bearing); 6] = [
+    ("properties", Bearing::Part),
+    ("patternProperties", Bearing::Part),
+    ("dependentSchemas", Bearing::Same),
+    ("dependencies", Bearing::Same),
+    ("$defs", Bearing::Nothing),
+    ("definitions", Bearing::Nothing),
+];
+
+/// The schemas that stand directly within this one.
+pub(super) fn inner(schema: &Value) -> Vec<Inner<'_>> {
+    let Value::Object(fields) = schema else { return Vec::new() };
+    let mut found = Vec::new();
+    for (keyword, bearing) in SINGLE {
+        if let Some(schema) = fields.get(keyword).filter(|value| is_schema(value)) {
+            found.push(Inner { bearing, keyword, name: None, schema });
+        }
+    }
+    for (keyword, bearing) in LISTS {
+        let list = fields.get(keyword).and_then(Value::as_array).into_iter().flatten();
+        found.extend(list.map(|schema| Inner { bearing, keyword, name: None, schema }));
+    }
+    for (keyword, bearing) in MAPS {
+        let map = fields.get(keyword).and_then(Value::as_object).into_iter().flatten();
+        let schemas = map.filter(|(_, value)| is_schema(value));
+        found.extend(schemas.map(|(name, schema)| Inner { bearing, keyword, name: Some(name), schema }));
+    }
+    found
+}
+
+fn is_schema(value: &Value) -> bool {
+    value.is_object() || value.is_boolean()
+}
+
+/// Every schema in it, itself the first.
+pub(super) fn all(root: &Value) -> Vec<&Value> {
+    let (mut found, mut next) = (vec![root], 0);
+    while next < found.len() {
+        found.extend(inner(found[next]).into_iter().map(|inner| inner.schema));
+        next += 1;
+    }
+    found
+}
+
+/// A schema with what it refers to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Document<'a> {
+    pub(super) root: &'a Value,
+}
+
+impl<'a> Document<'a> {
+    /// What a schema refers to; `None` where it does not, or the reference leads nowhere.
+    pub(super) fn target(self, schema: &Value) -> Option<&'a Value> {
+        self.find(schema.get("$ref")?.as_str()?)
+    }
+
+    fn find(self, reference: &str) -> Option<&'a Value> {
+        let place = reference.strip_prefix('#')?;
+        if place.is_empty() || place.starts_with('/') {
+            let place = percent_encoding::percent_decode_str(place).decode_utf8().ok()?;
+            return self.root.pointer(&place).filter(|found| is_schema(found));
+        }
+        let named = |schema: &&Value| schema.get("$anchor").and_then(Value::as_str) == Some(place);
+        all(self.root).into_iter().find(named)
+    }
+}
+
+/// Looks whether a schema may be compiled and tried on anything: its size, its references, how often it bears on
+/// itself. Tells in how many ways it comes to one part of a value: 1, unless alternatives of it have parts.
+///
+/// # Errors
+/// What is wrong, and what to do.
+pub(super) fn look_at_shape(root: &Value) -> Result<u64, String> {
+    if depth(root) > DEPTH_MAX {
+        return Err(format!("it is nested deeper than {DEPTH_MAX}: make it flatter"));
+    }
+    let schemas = all(root);
+    if schemas.len() > SCHEMAS_MAX {
+        return Err(format!("it holds more than {SCHEMAS_MAX} schemas: make it smaller"));
+    }
+    let document = Document { root };
+    for (at, schema) in schemas.iter().enumerate() {
+        if let Value::Object(fields) = schema {
+            look_at_references(document, fields, at == 0)?;
+        }
+    }
+    let mut trials = Trials { document, counted: HashMap::new(), under_way: HashSet::new() };
+    let mut ways = 1;
+    for schema in schemas {
+        ways = ways.max(trials.count(schema, 0)?.ways);
+    }
+    Ok(ways)
+}
+
+/// How many levels a value has; a number has none.
+pub(super) fn depth(value: &Value) -> usize {
+    // serde_json has bounded it when the announcement was read.
+    match value {
+        Value::Object(fields) => 1 + fields.values().map(depth).max().unwrap_or(0),
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
+fn look_at_references(document: Document<'_>, fields: &Map<String, Value>, is_root: bool) -> Result<(), String> {
+    for keyword in ["$dynamicRef", "$recursiveRef"] {
+        if fields.contains_key(keyword) {
+            return Err(format!("{keyword} is not supported: use $ref"));
+        }
+    }
+    if !is_root && fields.get("$id").is_some_and(Value::is_string) {
+        return Err("a schema within it has an $id, which changes what references mean: leave it out".into());
+    }
+    let Some(reference) = fields.get("$ref") else { return Ok(()) };
+    match reference.as_str() {
+        Some(text) if !text.starts_with('#') => {
+            let text: String = text.chars().take(100).collect();
+            Err(format!("it refers to {text:?}, and nothing is fetched: put that under $defs"))
+        }
+        Some(text) if document.find(text).is_none() => Err(format!("it refers to {text:?}, which is not in it")),
+        Some(_) => Ok(()),
+        None => Err("a $ref in it is no text".into()),
+    }
+}
+
+/// Counts what is tried on one value.
+struct Trials<'a> {
+    document: Document<'a>,
+    counted: HashMap<*const Value, Count>,
+    under_way: HashSet<*const Value>,
+}
+
+/// What comes of trying a schema on a value.
+#[derive(Debug, Clone, Copy)]
+struct Count {
+    /// How many schemas are tried, with itself.
+    schemas: u64,
+    /// How often one part of the value is looked at.
+    ways: u64,
+    /// How many schemas stand in a row below it.
+    below: usize,
+}
+
+impl<'a> Trials<'a> {
+    fn count(&mut self, schema: &'a Value, chain: usize) -> Result<Count, String> {
+        let key = std::ptr::from_ref(schema);
+        let too_long = || format!("more than {CHAIN_MAX} schemas in a row bear on one value: make it flatter");
+        if let Some(&count) = self.counted.get(&key) {
+            return if chain + count.below > CHAIN_MAX { Err(too_long()) } else { Ok(count) };
+        }
+        if chain > CHAIN_MAX {
+            return Err(too_long());
+        }
+        if !self.under_way.insert(key) {
+            return Err("a reference in it leads back to itself, and says nothing: take it out of the circle".into());
+        }
+        let inner = inner(schema);
+        let mut count = Count { schemas: 1, ways: ways(&inner), below: 0 };
+        let same = |inner: &Inner<'_>| matches!(inner.bearing, Bearing::Same | Bearing::Trial);
+        let held = inner.iter().filter(|inner| same(inner)).map(|inner| inner.schema);
+        for schema in held.chain(self.document.target(schema)) {
+            let more = self.count(schema, chain + 1)?;
+            count.schemas = count.schemas.saturating_add(more.schemas);
+            count.ways = count.ways.saturating_add(more.ways);
+            count.below = count.below.max(more.below + 1);
+        }
+        if count.schemas > TRIALS_MAX {
+            return Err(format!("more than {TRIALS_MAX} schemas bear on one value: make it smaller"));
+        }
+        self.under_way.remove(&key);
+        self.counted.insert(key, count);
+        Ok(count)
+    }
+}
+
+/// How often a schema looks at one part of a value: once, unless its keywords overlap.
+fn ways(inner: &[Inner<'_>]) -> u64 {
+    let any = |keywords: &[&str]| u64::from(inner.iter().any(|inner| keywords.contains(&inner.keyword)));
+    let patterns = inner.iter().filter(|inner| inner.keyword == "patternProperties").count();
+    let fields = any(&["properties", "additionalProperties"]) + any(&["unevaluatedProperties"]) + patterns as u64;
+    let items = any(&["items", "prefixItems", "additionalItems"]) + any(&["contains"]) + any(&["unevaluatedItems"]);
+    fields.max(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn schemas_are_told_from_data() {
+        let schema = json!({
+            "properties": { "$ref": { "type": "string" }, "enum": { "items": true } },
+            "enum": [{ "$ref": "https://a.example" }],
+            "default": { "properties": { "a": false } },
+            "allOf": [{ "not": false }],
+        });
+        let inner: Vec<_> = inner(&schema).iter().map(|inner| (inner.keyword, inner.name)).collect();
+        assert_eq!(inner, [("allOf", None), ("properties", Some("$ref")), ("properties", Some("enum"))]);
+        assert_eq!(all(&schema).len(), 6);
+        assert_eq!(look_at_shape(&schema), Ok(1));
+    }
+
+    #[test]
+    fn a_reference_is_followed_within_the_document() {
+        let root = json!({ "$defs": { "a/b": { "$anchor": "here" } }, "$ref": "#/$defs/a~1b" });
+        let document = Document { root: &root };
+        assert_eq!(document.target(&root), root.pointer("/$defs/a~1b"));
+        assert_eq!(document.find("#here"), root.pointer("/$defs/a~1b"));
+        assert_eq!(document.find("#/$defs/a%7E1b"), root.pointer("/$defs/a~1b"));
+        assert_eq!(document.find("#there"), None);
+    }
+
+    #[test]
+    fn what_refers_to_itself_through_its_parts_is_fine() {
+        let tree = json!({
+            "$defs": { "Tree": { "properties": { "children": { "items": { "$ref": "#/$defs/Tree" } } } } },
+            "$ref": "#/$defs/Tree",
+        });
+        assert_eq!(look_at_shape(&tree), Ok(1));
+        let two =
+            json!({ "anyOf": [{ "properties": { "next": { "$ref": "#" } } }, { "additionalProperties": false }] });
+        assert_eq!(look_at_shape(&two), Ok(2));
+    }
+
+    #[test]
+    fn what_would_never_end_or_grow_without_bound_is_refused() {
+        let nested = (0..70).fold(json!(true), |inner, _| json!({ "not": inner }));
+        let many: Map<_, _> = (0..2001).map(|n| (n.to_string(), json!(true))).collect();
+        // Each refers twice to the next: 2^30 trials.
+        let doubling: Map<_, _> = (0..30)
+            .map(|n| {
+                let next = json!({ "$ref": format!("#/$defs/{}", n + 1) });
+                (n.to_string(), json!({ "allOf": [next, next] }))
+            })
+            .chain([("30".into(), json!(true))])
+            .collect();
+        let row: Map<_, _> = (0..40)
+            .map(|n| (n.to_string(), json!({ "$ref": format!("#/$defs/{}", n + 1) })))
+            .chain([("40".into(), json!(true))])
+            .collect();
+        for (schema, part) in [
+            (nested, "nested deeper"),
+            (json!({ "properties": many }), "more than 2000"),
+            (json!({ "$ref": "#" }), "back to itself"),
+            (json!({ "$defs": { "a": { "anyOf": [{ "$ref": "#/$defs/a" }] } } }), "back to itself"),
+            (json!({ "$defs": { "a": { "$ref": "#/$defs/b" }, "b": { "not": { "$ref": "#/$defs/a" } } } }), "itself"),
+            (json!({ "$defs": doubling, "$ref": "#/$defs/20" }), "bear on one value"),
+            (json!({ "$defs": row }), "in a row"),
+            (json!({ "items": { "$ref": "https://a.example/schema" } }), "nothing is fetched"),
+            (json!({ "items": { "$ref": "other.json#/a" } }), "nothing is fetched"),
+            (json!({ "items": { "$ref": "file:///etc/passwd" } }), "nothing is fetched"),
+            (json!({ "$ref": "#/$defs/missing" }), "not in it"),
+            (json!({ "$ref": 7 }), "no text"),
+            (json!({ "$dynamicRef": "#a" }), "use $ref"),
+            (json!({ "items": { "$id": "https://a.example" } }), "leave it out"),
+        ] {
+            let refused = look_at_shape(&schema).unwrap_err();
+            assert!(refused.contains(part), "{refused}: {schema}");
+        }
+    }
+}
