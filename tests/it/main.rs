@@ -11,6 +11,7 @@ mod document;
 mod events;
 mod example;
 mod faults;
+mod foreign;
 mod full;
 mod garbage;
 mod hostile;

@@ -380,9 +380,7 @@ async fn listening(service: &mut Service) -> SocketAddr {
 impl Program {
     /// Where this test was built too.
     fn path(&self) -> PathBuf {
-        let test = std::env::current_exe().expect("a test that knows where it is");
-        let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory");
-        let path = folder.join(self.name);
+        let path = crate::programs().join(self.name);
         assert!(path.exists(), "{} is not built: run `cargo build` first", self.name);
         path
     }
