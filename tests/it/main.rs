@@ -34,3 +34,4 @@ mod users;
 mod walls;
 mod webhooks;
 mod wire;
+mod worker_test;

@@ -32,23 +32,23 @@ impl Language {
         }
     }
 
-    /// How its worker is started; its libraries are fetched once.
-    async fn command(self) -> Command {
-        match self {
+    /// How its worker is started: a program and its arguments. Its libraries are fetched once.
+    ///
+    /// # Panics
+    /// When they, or the language, are not there.
+    pub async fn command_line(self) -> Vec<String> {
+        let words: [PathBuf; 2] = match self {
             Self::Python => {
                 static PYTHON: OnceCell<PathBuf> = OnceCell::const_new();
-                let mut command = Command::new(PYTHON.get_or_init(|| python::with(&["aio-pika"])).await);
-                // Nothing is written beside the example, and what is printed is in the log at once.
-                command.args(["-B", "-u"]).arg(examples().join("worker-python/worker.py"));
-                command
+                let python = PYTHON.get_or_init(|| python::with(&["aio-pika"])).await;
+                [python.clone(), examples().join("worker-python/worker.py")]
             }
             Self::Node => {
                 static FOLDER: OnceCell<PathBuf> = OnceCell::const_new();
-                let mut command = Command::new("node");
-                command.arg(FOLDER.get_or_init(node).await.join("worker.mjs"));
-                command
+                ["node".into(), FOLDER.get_or_init(node).await.join("worker.mjs")]
             }
-        }
+        };
+        words.map(|word| word.display().to_string()).into()
     }
 }
 
@@ -69,9 +69,12 @@ impl ExampleWorker {
     pub async fn start(language: Language, url: &Url, prefix: &str, settings: &[(&str, &str)]) -> Self {
         let directory = tempfile::Builder::new().prefix("example-worker-").tempdir().expect("a temporary directory");
         let janitor = Guardian::of_directory(directory.path()).expect("a shell");
-        let mut command = language.command().await;
+        let words = language.command_line().await;
+        let mut command = Command::new(&words[0]);
         let path = std::env::var_os("PATH").unwrap_or_default();
-        command.env_clear().env("PATH", path).env("BUZZER_BROKER", url.as_str()).env("BUZZER_PREFIX", prefix);
+        // Nothing is written beside the example.
+        command.args(&words[1..]).env_clear().env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("PATH", path).env("BUZZER_BROKER", url.as_str()).env("BUZZER_PREFIX", prefix);
         command.envs(settings.iter().copied()).current_dir(directory.path());
         let mut worker = Self { command, process: None, directory, _janitor: janitor };
         worker.start_again();
@@ -98,7 +101,7 @@ impl ExampleWorker {
     /// # Panics
     /// When it does not run.
     pub fn ask_to_stop(&mut self) {
-        self.process.as_mut().expect("a process").signal(rustix::process::Signal::TERM);
+        self.process.as_mut().expect("a process").ask_to_stop();
     }
 
     /// Waits until it has ended.
