@@ -331,6 +331,7 @@ async fn duplicate(trial: &mut Trial) -> Result<String, Flaw> {
 /// Sends a slow request that is to be alone, and waits until the worker says that it starts.
 async fn begin_alone(trial: &mut Trial) -> Result<(Request, Mark), Flaw> {
     let request = Request { alone: true, ..trial.slow()? };
+    trial.idle().await?;
     let mark = trial.stage.mark();
     trial.stage.send(&request).await?;
     let (run, patience) = (request.run, trial.patience);
@@ -390,13 +391,12 @@ async fn poison(trial: &mut Trial) -> Result<String, Flaw> {
     trial.process()?.kill();
     let mark = trial.stage.mark();
     trial.start_again(Some(request.run)).await?;
-    trial.still_works().await?;
-    asked(trial).await?;
     let run = request.run;
-    let again = trial.stage.hear(mark, BEATS / 2, |word| tells_of(word, run).then_some(()));
+    let again = trial.stage.hear(mark, BEATS, |word| tells_of(word, run).then_some(()));
     if again.await.is_some() {
         return failed("a suspect that had killed its worker came again: it was not acknowledged before it ran");
     }
+    trial.still_works().await?;
     Ok("what killed it alone did not come again".into())
 }
 

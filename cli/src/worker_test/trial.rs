@@ -134,7 +134,9 @@ impl Trial {
             Some(outcome) => Ok(outcome),
             None => {
                 let complaint = self.stage.complaint().map(|why| format!("; {why}")).unwrap_or_default();
-                failed(format!("no outcome came within {patience:?}{complaint}"))
+                let ended = self.worker.as_mut().and_then(Worker::ended);
+                let ended = ended.map(|status| format!(": the worker ended, {status}")).unwrap_or_default();
+                failed(format!("no outcome came within {patience:?}{ended}{complaint}"))
             }
         }
     }
@@ -154,6 +156,23 @@ impl Trial {
     pub async fn end(&mut self, mark: Mark, run: RunId) -> Result<Outcome, Flaw> {
         self.stage.say(&Control::Cancel { runs: vec![run] }).await?;
         self.outcome(mark, run).await
+    }
+
+    /// Waits until the worker holds nothing any more.
+    pub async fn idle(&mut self) -> Result<(), Flaw> {
+        let (mark, id, patience) = (self.stage.mark(), self.id, self.patience);
+        let mut held = 0;
+        let idle = self.stage.hear(mark, patience, |word| match word {
+            Word::Beat(beat) if beat.worker == id => {
+                held = beat.held.len();
+                (held == 0).then_some(())
+            }
+            _ => None,
+        });
+        match idle.await {
+            Some(()) => Ok(()),
+            None => failed(format!("for {patience:?} no beat said that it holds nothing; the last named {held} runs")),
+        }
     }
 
     /// Starts the worker once more, and waits until it has announced itself as another. What else was sent before and comes
