@@ -4,6 +4,7 @@ use buzzer_api::app::StartError;
 use buzzer_api::auth::NoRandomness;
 use buzzer_api::store::StoreError;
 use buzzer_prove::error::ProveError;
+use buzzer_shared::broker::DeclareError;
 use buzzer_shared::job::State;
 use buzzer_shared::problem::Problem;
 use buzzer_shared::time::Span;
@@ -26,7 +27,7 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// So many checks of `buzzer doctor` failed.
+    /// So many checks of `buzzer doctor`, or rows of `buzzer worker-test`, failed.
     #[error("not well: {0} of the checks failed")]
     Unwell(usize),
     /// A bench saw nothing move for too long.
@@ -50,6 +51,9 @@ pub enum Failure {
     /// A campaign could not be run to its end.
     #[error(transparent)]
     Prove(#[from] ProveError),
+    /// The broker is away, or refuses what a command needs there.
+    #[error(transparent)]
+    Broker(#[from] DeclareError),
     /// The store cannot be opened.
     #[error(transparent)]
     Open(#[from] StartError),
@@ -84,7 +88,7 @@ impl Failure {
             Self::Prove(ProveError::NoFault(_)) => 2,
             // As of a program that Ctrl-C has ended.
             Self::Prove(ProveError::Stopped) => 130,
-            Self::Prove(_) | Self::Open(_) | Self::Store(_) | Self::Baseline(_) => 3,
+            Self::Prove(_) | Self::Open(_) | Self::Store(_) | Self::Baseline(_) | Self::Broker(_) => 3,
         }
     }
 }

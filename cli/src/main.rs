@@ -1,7 +1,8 @@
 //! The command `buzzer`. One file per command ([`submit`], [`get`], [`list`], [`cancel`], [`retry`], [`watch`],
 //! [`listen`], [`webhooks`], [`parked`]); these talk through [`client`], know a job as [`job`] has it, and follow one by
 //! [`follow`]. [`keys`] works on the store itself, [`doctor`] looks whether all can run, [`mod@bench`] measures how fast,
-//! with a client of its own, [`prove`] checks what is promised, and [`up`] runs it. All end as [`failure`] says.
+//! with a client of its own, [`prove`] checks what is promised, [`worker_test`] what a worker must do, and [`up`] runs it.
+//! All end as [`failure`] says.
 
 mod bench;
 mod cancel;
@@ -17,11 +18,13 @@ mod listen;
 mod output;
 mod parked;
 mod prove;
+mod report;
 mod retry;
 mod submit;
 mod up;
 mod watch;
 mod webhooks;
+mod worker_test;
 
 use std::process::ExitCode;
 
@@ -64,6 +67,7 @@ enum Command {
     Parked(parked::Parked),
     Doctor(Box<doctor::Doctor>),
     Prove(Box<prove::Prove>),
+    WorkerTest(Box<worker_test::WorkerTest>),
     Keys(keys::Keys),
     Up(Box<up::Up>),
 }
@@ -101,6 +105,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Parked(parked) => parked.run(&client()?).await,
         Command::Doctor(doctor) => doctor.run().await,
         Command::Prove(prove) => prove.run(server).await,
+        Command::WorkerTest(test) => test.run().await,
         Command::Keys(keys) => keys.run().await,
         Command::Up(up) => Ok(up.run().await?),
     }

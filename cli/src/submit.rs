@@ -108,7 +108,7 @@ fn next_step(job: &Job) -> String {
 
 /// Where the input comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Input {
+pub enum Input {
     Json(String),
     File(std::path::PathBuf),
     Stdin,
@@ -128,7 +128,9 @@ impl FromStr for Input {
 }
 
 impl Input {
-    fn read(self) -> Result<Box<RawValue>, Failure> {
+    /// # Errors
+    /// When it cannot be read, or is no JSON.
+    pub fn read(self) -> Result<Box<RawValue>, Failure> {
         let unreadable = |what: &str, error: std::io::Error| Failure::Usage(format!("cannot read {what}: {error}"));
         let (from, text) = match self {
             Self::Json(text) => ("the input".into(), text),

@@ -18,18 +18,18 @@ use serde_json::json;
 const SOON: Duration = Duration::from_secs(20);
 
 /// The users of one Buzzer on a node: each has a name of its own, which begins with the prefix.
-struct Users<'a> {
-    node: &'a RabbitNode,
-    prefix: &'a str,
+pub(crate) struct Users<'a> {
+    pub(crate) node: &'a RabbitNode,
+    pub(crate) prefix: &'a str,
 }
 
 impl Users<'_> {
-    async fn api(&self) -> url::Url {
+    pub(crate) async fn api(&self) -> url::Url {
         let all = format!("^{}\\..*", self.prefix);
         self.add("api", [&all, &all, &all]).await
     }
 
-    async fn worker(&self) -> url::Url {
+    pub(crate) async fn worker(&self) -> url::Url {
         let p = self.prefix;
         let control = format!("^{p}\\.control\\..*");
         let write = format!("^{p}\\.(replies|parking|control\\..*)$");
@@ -42,7 +42,7 @@ impl Users<'_> {
         self.add("stranger", ["^$", ".*", "^$"]).await
     }
 
-    fn name(&self, role: &str) -> String {
+    pub(crate) fn name(&self, role: &str) -> String {
         format!("{}-{role}", self.prefix)
     }
 

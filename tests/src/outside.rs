@@ -23,6 +23,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(200);
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(45);
+/// For all rows of `buzzer worker-test`, of which some look for seconds that nothing happens.
+const TRIES_LIMIT: Duration = Duration::from_secs(300);
 
 /// A program of ours, and how it is called.
 #[derive(Debug)]
@@ -107,6 +109,25 @@ impl Outside {
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// What `buzzer worker-test` says; for `--json`, that is.
+    pub async fn worker_test(&self, arguments: &[&str]) -> Tries {
+        let mut command = tokio::process::Command::new(COMMAND.path());
+        command.arg("worker-test").args(arguments).kill_on_drop(true).env_clear();
+        command.env("BUZZER_BROKER", &self.broker).env("BUZZER_DEMO", "1");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // Nothing is written beside the example in Python.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        let output = within("buzzer worker-test", TRIES_LIMIT, command.output()).await.expect("the command runs");
+        let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        Tries { status: output.status.code().unwrap_or(-1), rows, complaint }
+    }
+
+    /// Where the worker's own program is.
+    pub fn worker_program() -> PathBuf {
+        WORKER.path()
+    }
+
     /// An API that may not listen soon, or ever.
     pub fn starting_api(&self, settings: &[(&str, &str)]) -> Service {
         let mut service = Service::new(&API, self, settings);
@@ -129,6 +150,31 @@ impl Outside {
         let mut service = Service::new(&EXAMPLE, self, &[]);
         service.start();
         service
+    }
+}
+
+/// What came of `buzzer worker-test`.
+#[derive(Debug)]
+pub struct Tries {
+    pub status: i32,
+    rows: serde_json::Value,
+    /// What it, and the worker that it started, said beside.
+    pub complaint: String,
+}
+
+impl Tries {
+    /// The rows with this verdict.
+    pub fn of(&self, verdict: &str) -> Vec<&str> {
+        self.rows().filter(|row| row["verdict"] == verdict).filter_map(|row| row["name"].as_str()).collect()
+    }
+
+    /// What is said of a row; nothing where there is none.
+    pub fn text(&self, name: &str) -> &str {
+        self.rows().find(|row| row["name"] == name).and_then(|row| row["text"].as_str()).unwrap_or_default()
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &serde_json::Value> {
+        self.rows["checks"].as_array().into_iter().flatten()
     }
 }
 
@@ -389,9 +435,7 @@ async fn listening(service: &mut Service) -> SocketAddr {
 impl Program {
     /// Where this test was built too.
     fn path(&self) -> PathBuf {
-        let test = std::env::current_exe().expect("a test that knows where it is");
-        let folder = test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory");
-        let path = folder.join(self.name);
+        let path = crate::programs().join(self.name);
         assert!(path.exists(), "{} is not built: run `cargo build --workspace` first", self.name);
         path
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
+use crate::programs;
 use crate::wait::within;
 
 /// To fetch a library.
@@ -21,12 +22,6 @@ pub async fn with(libraries: &[&str]) -> PathBuf {
     run(Command::new("python3").args(["-m", "venv", "."]), &folder).await;
     run(Command::new(folder.join("bin/pip")).args(["install", "--quiet"]).args(libraries), &folder).await;
     folder.join("bin/python")
-}
-
-/// Where this test was built.
-fn programs() -> PathBuf {
-    let test = std::env::current_exe().expect("a test that knows where it is");
-    test.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).expect("a target directory").to_owned()
 }
 
 async fn run(command: &mut Command, folder: &Path) {

@@ -7,7 +7,7 @@ use buzzer_shared::topology::{Declaration, Topology};
 use url::Url;
 
 use super::Role;
-use super::report::{Finding, Report};
+use crate::report::{Finding, Report};
 
 /// The oldest RabbitMQ that Buzzer is tested on.
 const OLDEST: (u32, u32) = (3, 10);
@@ -257,8 +257,8 @@ fn parked(waiting: Sight<u32>) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Verdict;
     use super::*;
+    use crate::report::Verdict;
 
     fn url(text: &str) -> Url {
         text.parse().unwrap()

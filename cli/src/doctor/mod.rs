@@ -1,8 +1,7 @@
 //! `buzzer doctor`: what a process would find that starts with these settings. [`broker`] and [`store`] look and judge,
-//! [`report`] tells. Nothing is changed.
+//! [`report`](crate::report) tells. Nothing is changed.
 
 mod broker;
-mod report;
 mod store;
 mod workers;
 
@@ -13,8 +12,8 @@ use buzzer_shared::time::SystemClock;
 use clap::{Args, ValueEnum};
 
 use self::broker::Patient;
-use self::report::Report;
 use crate::failure::Failure;
+use crate::report::Report;
 
 /// Look whether Buzzer can run with these settings: the broker, the store, the clocks, the workers.
 ///

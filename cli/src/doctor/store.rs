@@ -3,7 +3,7 @@ use buzzer_api::store::survey::{Content, Schema, Survey};
 use buzzer_api::store::{postgres, sqlite};
 use buzzer_shared::time::Clock;
 
-use super::report::{Finding, Report};
+use crate::report::{Finding, Report};
 
 /// Replicas that are further apart than that confuse people who compare their logs.
 const CLOCK_MS_MAX: i64 = 1_000;
@@ -75,8 +75,8 @@ fn space(free: u64) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::report::Verdict;
     use super::*;
+    use crate::report::Verdict;
 
     #[test]
     fn a_newer_schema_fails_and_an_older_one_does_not() {

@@ -1,7 +1,7 @@
 use buzzer_api::catalog::SILENCE;
 use buzzer_api::store::survey::Content;
 
-use super::report::Finding;
+use crate::report::Finding;
 
 /// How many workers are alive, and how old their beats are.
 pub fn alive(content: &Content) -> Finding {
@@ -43,8 +43,8 @@ mod tests {
     use buzzer_shared::kind::Kind;
     use buzzer_shared::time::Time;
 
-    use super::super::report::Verdict;
     use super::*;
+    use crate::report::Verdict;
 
     const NOW: Time = Time::from_millis(1_795_000_000_000);
 

@@ -35,8 +35,13 @@ impl Process {
     /// # Errors
     /// When it still runs after `limit`.
     pub async fn terminate(&mut self, limit: Duration) -> Result<ExitStatus, TooLate> {
-        self.signal(Signal::TERM);
+        self.ask_to_stop();
         self.end(limit).await
+    }
+
+    /// Asks it to stop, and does not wait.
+    pub fn ask_to_stop(&mut self) {
+        self.signal(Signal::TERM);
     }
 
     /// Waits until it has ended.

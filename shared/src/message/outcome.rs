@@ -52,7 +52,8 @@ pub enum ReturnReason {
 impl ReturnReason {
     const ALL: [Self; 4] = [Self::Stopping, Self::Suspect, Self::NoSlot, Self::Expired];
 
-    fn as_str(self) -> &'static str {
+    /// As it stands in the header `reason`.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Stopping => "stopping",
             Self::Suspect => "suspect",

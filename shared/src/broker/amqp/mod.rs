@@ -16,6 +16,7 @@ mod consumer;
 mod declare;
 mod publisher;
 mod readable;
+pub mod removal;
 mod stuck;
 mod supervisor;
 pub mod survey;

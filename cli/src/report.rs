@@ -1,3 +1,5 @@
+//! What some checks found, and how it is told.
+
 use std::fmt;
 
 use serde::Serialize;

@@ -1,0 +1,211 @@
+//! `buzzer worker-test`: whether a worker, in whatever language, does what a worker must. [`stage`] plays the API's part,
+//! [`worker`] is the process, [`inputs`] what it is given, [`trial`] what all tries need, [`rows`] the tries themselves;
+//! [`report`](crate::report) tells.
+
+mod inputs;
+mod rows;
+mod stage;
+mod trial;
+mod worker;
+
+use std::time::Duration;
+
+use buzzer_shared::broker::DeclareError;
+use buzzer_shared::broker::amqp::survey::{Sight, Survey, Unseen};
+use buzzer_shared::config::{BrokerAddress, prefix};
+use buzzer_shared::from_file::FromFile;
+use buzzer_shared::id::WorkerId;
+use buzzer_shared::kind::{Kind, KindSpec};
+use buzzer_shared::message::Request;
+use buzzer_shared::time::Span;
+use buzzer_shared::topology::Topology;
+use bytes::Bytes;
+use clap::Args;
+use url::Url;
+
+use self::inputs::{InputArgs, Inputs};
+use self::rows::Row;
+use self::stage::{Mark, Stage, Word};
+use self::trial::Trial;
+use self::worker::Worker;
+use crate::failure::Failure;
+use crate::report::{Finding, Report};
+
+/// So often a request has come back that is to be suspect.
+const SUSPECT: u32 = 2;
+
+/// Try whether a worker does what a worker must: in any language, on a RabbitMQ, without an API.
+///
+/// Plays the API's part under a prefix of its own, and drives one kind of the worker through a row of tries. Behind `--`
+/// comes the worker's command; it is started with BUZZER_BROKER and BUZZER_PREFIX, killed, and stopped. Without a command,
+/// a worker is waited for that runs on that prefix, and the tries that end it are skipped. One line for each try; exit code
+/// 1 when one fails.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  buzzer worker-test --kind text.count --slow-input '{\"text\": \"a\\nb\", \"seconds_per_line\": 60}' -- python3 worker.py
+  buzzer worker-test --kind echo --prefix tries")]
+pub struct WorkerTest {
+    /// The kind that is tried.
+    #[arg(long, short)]
+    kind: Kind,
+
+    #[command(flatten)]
+    inputs: InputArgs,
+
+    /// Only these rows. May be repeated.
+    #[arg(long, value_enum, value_name = "ROW")]
+    only: Vec<Row>,
+
+    /// How long it is waited for anything that the worker should do.
+    #[arg(long, default_value = "30s")]
+    patience: Span,
+
+    /// Print the rows as JSON: `{"checks": [{"name", "verdict", "text"}]}`.
+    #[arg(long)]
+    json: bool,
+
+    /// RabbitMQ's address: `amqp://` or, with TLS, `amqps://`.
+    #[arg(
+        long,
+        env = "BUZZER_BROKER",
+        hide_env_values = true,
+        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
+    )]
+    broker: BrokerAddress,
+
+    /// A file that holds RabbitMQ's address, so that its password need not stand in the environment.
+    #[arg(long, env = "BUZZER_BROKER_FILE", value_name = "FILE", conflicts_with = "broker")]
+    broker_file: Option<FromFile<BrokerAddress>>,
+
+    /// What the names of all exchanges and queues begin with; made up unless given. All that bears it is deleted at the end.
+    #[arg(long, value_parser = prefix, required_unless_present = "worker")]
+    prefix: Option<String>,
+
+    /// The worker's command, with its arguments.
+    #[arg(last = true, value_name = "COMMAND")]
+    worker: Vec<String>,
+}
+
+impl WorkerTest {
+    pub async fn run(self) -> Result<(), Failure> {
+        let address = self.broker_file.as_deref().unwrap_or(&self.broker);
+        let BrokerAddress::Amqp(url) = address.clone() else {
+            return Err(Failure::Usage(
+                "the embedded broker is inside `buzzer up`: name a RabbitMQ with --broker".into(),
+            ));
+        };
+        let Self { kind, inputs, only, patience, json, prefix, worker, .. } = self;
+        let prefix = prefix.unwrap_or_else(|| format!("worker-test-{:016x}", fastrand::u64(..)));
+        let inputs = inputs.read()?;
+        refuse_a_real_one(&url, &prefix).await?;
+        let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| only.is_empty() || only.contains(row)).collect();
+        let worker = worker.split_first().map(|(program, arguments)| Worker::new(program, arguments, &url, &prefix));
+        let stage = Stage::open(url, &prefix, kind.clone()).await?;
+        let meeting = Meeting { stage, worker, inputs, kind, patience: patience.as_duration() };
+        let (report, stage) = meeting.try_all(&rows).await?;
+        stage.close().await;
+        report.print(json)?;
+        match report.failures() {
+            0 => Ok(()),
+            count => Err(Failure::Unwell(count)),
+        }
+    }
+}
+
+/// A stage, before its worker is there.
+#[derive(Debug)]
+struct Meeting {
+    stage: Stage,
+    worker: Option<Worker>,
+    inputs: Inputs,
+    kind: Kind,
+    patience: Duration,
+}
+
+impl Meeting {
+    /// Waits for the worker, and tries these rows on it.
+    async fn try_all(mut self, rows: &[Row]) -> Result<(Report, Stage), Failure> {
+        let suspect = if rows.contains(&Row::Suspect) { self.prepare_suspect().await } else { None };
+        if let Some(worker) = &mut self.worker {
+            worker.start().map_err(|error| Failure::Usage(format!("cannot start the worker: {error}")))?;
+        }
+        let mut report = Report::default();
+        let Some((id, spec)) = self.announced().await else {
+            report.add(Row::Announce.name(), Finding::fail(self.nobody()));
+            for row in rows.iter().filter(|row| **row != Row::Announce) {
+                report.skip(row.name(), "no worker is there");
+            }
+            return Ok((report, self.stage));
+        };
+        let Self { stage, worker, mut inputs, patience, .. } = self;
+        if let Some(example) = &spec.example {
+            inputs.or_from(example);
+        }
+        let mut trial = Trial { stage, worker, inputs, spec, id, patience, suspect };
+        for row in rows {
+            report.add(row.name(), tried(*row, &mut trial).await);
+        }
+        Ok((report, trial.stage))
+    }
+
+    /// A request that has come back twice, as long as nobody else takes it. Its input does not matter, for it is not run.
+    async fn prepare_suspect(&mut self) -> Option<Request> {
+        let input = self.inputs.good.clone().unwrap_or_else(|| Bytes::from_static(b"null"));
+        let request = trial::request(&KindSpec::any(self.kind.clone()), input);
+        let came_back = self.stage.bring_back(&request, SUSPECT).await;
+        came_back.is_ok_and(|back| back).then_some(request)
+    }
+
+    /// The first worker that announces the kind, and what it says of that.
+    async fn announced(&mut self) -> Option<(WorkerId, KindSpec)> {
+        let kind = &self.kind;
+        let announced = self.stage.hear(Mark::START, self.patience, |word| match word {
+            Word::Announce(announce) => {
+                let spec = announce.kinds.iter().find(|spec| spec.name == *kind)?;
+                Some((announce.worker, spec.clone()))
+            }
+            _ => None,
+        });
+        announced.await
+    }
+
+    /// Why there is no worker, as far as it can be seen.
+    fn nobody(&mut self) -> String {
+        let mut text = format!("no worker announced {} within {:?}", self.kind, self.patience);
+        if let Some(ended) = self.worker.as_mut().and_then(Worker::ended) {
+            text = format!("{text}: it ended, {ended}");
+        }
+        match self.stage.complaint() {
+            Some(why) => format!("{text}; {why}"),
+            None => text,
+        }
+    }
+}
+
+/// What comes of one row. A worker that the row before has brought down is started again.
+async fn tried(row: Row, trial: &mut Trial) -> Finding {
+    let is_down = trial.worker.as_mut().is_some_and(|worker| worker.ended().is_some());
+    if is_down && let Err(flaw) = trial.start_again(None).await {
+        return flaw.into();
+    }
+    match row.try_on(trial).await {
+        Ok(seen) => Finding::ok(seen),
+        Err(flaw) => flaw.into(),
+    }
+}
+
+/// An API under the same prefix would take what the worker says, and the tries would be jobs of nobody.
+async fn refuse_a_real_one(url: &Url, prefix: &str) -> Result<(), Failure> {
+    let unseen = |unseen: Unseen| match unseen {
+        Unseen::Away(reason) => DeclareError::Away(reason),
+        Unseen::Refused(reason) => DeclareError::Refused { what: "a connection".into(), reason },
+    };
+    let queue = Topology::new(prefix).replies_queue();
+    let survey = Survey::open(url).await.map_err(unseen)?;
+    match survey.consumers(&queue).await.map_err(unseen)? {
+        Sight::There(consumers) if consumers > 0 => {
+            Err(Failure::Usage(format!("somebody takes from {queue}, perhaps an API: name another --prefix")))
+        }
+        Sight::There(_) | Sight::Absent | Sight::Hidden => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! `buzzer worker-test`: good workers pass in each language, and each row notices a flaw.
+
+use std::path::Path;
+
+use buzzer_tests::example_worker::Language;
+use buzzer_tests::outside::{Outside, Tries};
+use buzzer_tests::rabbitmq::RabbitNode;
+
+/// What the examples are given. Long enough for every try, with something to tell at each half second.
+const SLOW: &str = r#"{"text": "a\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na", "seconds_per_line": 3}"#;
+const FAILING: &str = r#"{"text": "a", "fail_times": 9}"#;
+const ROWS: [&str; 14] = [
+    "announce",
+    "suspect",
+    "run",
+    "big-input",
+    "retry",
+    "unreadable",
+    "progress",
+    "beat",
+    "cancel",
+    "duplicate",
+    "alone",
+    "kill",
+    "poison",
+    "drain",
+];
+
+async fn tries(arguments: &[&str], worker: &[String]) -> Tries {
+    let worker: Vec<_> = worker.iter().map(String::as_str).collect();
+    let arguments = [arguments, &["--json", "--"], &worker].concat();
+    Outside::on(RabbitNode::shared().await).worker_test(&arguments).await
+}
+
+async fn example_passes(language: Language) {
+    let arguments = ["--kind", language.kind(), "--slow-input", SLOW, "--failing-input", FAILING];
+    let tries = tries(&arguments, &language.command_line().await).await;
+    assert_eq!(tries.of("ok"), ROWS, "{tries:?}");
+    assert_eq!(tries.status, 0, "{tries:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_in_python_passes() {
+    example_passes(Language::Python).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_in_javascript_passes() {
+    example_passes(Language::Node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worker_in_rust_passes() {
+    let worker = [Outside::worker_program().display().to_string()];
+    let slow = r#"{"steps": 100, "seconds": 100}"#;
+    let good = r#"{"steps": 1, "seconds": 0}"#;
+    let arguments = ["--kind", "demo.progress", "--input", good, "--slow-input", slow, "--big-input", good];
+    let progress = tries(&arguments, &worker).await;
+    assert_eq!(progress.of("skip"), ["retry"], "{progress:?}");
+    assert_eq!((progress.of("ok").len(), progress.status), (ROWS.len() - 1, 0), "{progress:?}");
+
+    let arguments = ["--kind", "demo.flaky", "--failing-input", r#"{"fail_times": 9}"#, "--only", "retry"];
+    let flaky = tries(&arguments, &worker).await;
+    assert_eq!((flaky.of("ok"), flaky.status), (vec!["retry"], 0), "{flaky:?}");
+
+    let echo = tries(&["--kind", "echo", "--only", "big-input"], &worker).await;
+    assert_eq!((echo.of("ok"), echo.status), (vec!["big-input"], 0), "{echo:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_row_notices_a_flaw() {
+    let flawed = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/worker_test/flawed.py").display().to_string();
+    let python = Language::Python.command_line().await[0].clone();
+    let kind = Language::Python.kind();
+    for row in ROWS {
+        let worker = [python.clone(), "-B".into(), flawed.clone(), row.into()];
+        let arguments = ["--kind", kind, "--slow-input", SLOW, "--failing-input", FAILING, "--only", row];
+        let tries = tries(&[&arguments[..], &["--patience", "12s"]].concat(), &worker).await;
+        assert_eq!((tries.of("fail"), tries.status), (vec![row], 1), "{row}: {tries:?}");
+        eprintln!("{row}: {}", tries.text(row));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_no_worker_is_told_what_to_do() {
+    let outside = Outside::on(RabbitNode::shared().await);
+    let api = outside.api(&[]).await;
+    let soon = ["--kind", "echo", "--patience", "1s", "--json"];
+
+    let taken = outside.worker_test(&[&soon[..], &["--prefix", &outside.prefix]].concat()).await;
+    assert!(taken.status == 2 && taken.complaint.contains("perhaps an API"), "{taken:?}");
+    drop(api);
+
+    let nobody = outside.worker_test(&[&soon[..], &["--prefix", "nobody"]].concat()).await;
+    assert_eq!((nobody.of("fail"), nobody.of("skip").len(), nobody.status), (vec!["announce"], 13, 1), "{nobody:?}");
+    assert_eq!(nobody.text("announce"), "no worker announced echo within 1s");
+
+    let dead = outside.worker_test(&[&soon[..], &["--", "false"]].concat()).await;
+    assert!(dead.text("announce").contains("it ended, exit status: 1"), "{dead:?}");
+
+    for (arguments, expected) in [
+        (&["--", "no-such-program"][..], "cannot start the worker"),
+        (&["--broker", "embedded", "--", "true"], "name a RabbitMQ with --broker"),
+        (&["--input", "{", "--", "true"], "is not JSON"),
+        (&[], "--prefix"),
+    ] {
+        let refused = outside.worker_test(&[&soon[..], arguments].concat()).await;
+        assert!(refused.status == 2 && refused.complaint.contains(expected), "{expected}: {refused:?}");
+    }
+    let away = outside.worker_test(&[&soon[..], &["--broker", "amqp://127.0.0.1:1/%2f", "--", "true"]].concat()).await;
+    assert_eq!(away.status, 3, "{away:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_somebody_else_has_started_is_tried_as_far_as_it_goes() {
+    let outside = Outside::on(RabbitNode::shared().await);
+    let _worker = outside.worker(&[]);
+    let slow = r#"{"seconds": 100}"#;
+    let arguments = ["--kind", "demo.sleep", "--input", r#"{"seconds": 0}"#, "--slow-input", slow];
+    let tries = outside.worker_test(&[&arguments[..], &["--prefix", &outside.prefix, "--json"]].concat()).await;
+    assert_eq!(tries.status, 0, "{tries:?}");
+    for ends_it in ["kill", "poison", "drain"] {
+        assert!(tries.text(ends_it).contains("behind --"), "{tries:?}");
+    }
+    for tried in ["announce", "run", "progress", "beat", "cancel", "duplicate", "alone"] {
+        assert!(tries.of("ok").contains(&tried), "{tried}: {tries:?}");
+    }
+}
