@@ -41,6 +41,9 @@
 //! A job that somebody cancels asks its handler to stop: [`JobContext::canceled`] for one that waits,
 //! [`JobContext::is_canceled`] for one that computes. A handler that takes no notice is dropped after some seconds.
 //!
+//! The stock worker also runs the kinds that a file declares ([`Declared`]), each by a program or by a service: for work
+//! that is not written in Rust.
+//!
 //! In reading order: a [`WorkerBuilder`] collects [`Handler`]s and makes a [`Worker`]; its runtime takes requests (one
 //! intake per kind), sorts out at a desk what is not to be run, executes the rest, hands their outcomes over and only
 //! then acknowledges. Kinds with more than ten minutes, those that run at most once, and suspects (requests that may
@@ -50,10 +53,12 @@ mod builder;
 mod call;
 mod config;
 mod context;
+mod declared;
 mod desk;
 mod early;
 mod egress;
 mod error;
+mod exec;
 mod execute;
 mod gate;
 mod handler;
@@ -64,8 +69,10 @@ mod intake;
 mod outcomes;
 mod process;
 mod pulse;
+mod push;
 mod registry;
 mod report;
+mod retry_after;
 mod runtime;
 mod signals;
 mod slots;
@@ -74,7 +81,9 @@ mod stock;
 pub use builder::{BuildError, WorkerBuilder};
 pub use config::{ProcessConfig, StockConfig, WorkerConfig};
 pub use context::JobContext;
+pub use declared::{Declared, DeclaredError, Mistake};
 pub use error::JobError;
+pub use exec::guard;
 pub use handler::{Handler, HandlerOptions, Input, Output, RawJson};
 pub use process::ProcessError;
 pub use runtime::{Worker, WorkerError};
