@@ -35,3 +35,4 @@ mod users;
 mod walls;
 mod webhooks;
 mod wire;
+mod worker_programs;
