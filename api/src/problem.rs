@@ -291,11 +291,19 @@ problem_types! {
     HTTP_STATUS "http-status" None, "The service said no",
         "A job of `http.request` called a service, and the answer was neither 2xx nor 3xx. The detail names the status. After `429` and `5xx` the call is tried again as the job's `retry` has it, or when the service's `Retry-After` says, at most a day later; after every other 4xx it is not, for the same call would be refused again.";
     HTTP_UNREACHABLE "http-unreachable" None, "The service could not be reached",
-        "A job of `http.request` had no whole answer: the name could not be resolved, no connection could be made within five seconds, or it broke. The detail says which. It counts as a failed attempt; the call may have reached the service all the same.";
+        "A job that called a service had no whole answer: the name could not be resolved, no connection could be made within five seconds, or it broke. The detail says which. It counts as a failed attempt; the call may have reached the service all the same.";
     HTTP_FORBIDDEN_ADDRESS "http-forbidden-address" None, "This address may not be called",
         "Jobs call public addresses by `http` or `https`, and nothing else: what a name resolves to counts, and a redirect is checked like the first URL. The operator of the worker can allow private networks with `BUZZER_EGRESS_ALLOW`. A user name or password in the URL is refused too: send an `Authorization` header. Nothing was sent to the refused address.";
     HTTP_RESPONSE_TOO_LARGE "http-response-too-large" None, "The response is too large",
         "The response's body has more bytes than the job's `max_response` (256 KiB unless given), or than the worker's `BUZZER_MAX_BODY`. The service did what it was asked to, so the call is not tried again.";
+    PROGRAM_FAILED "program-failed" None, "The program failed",
+        "The kind of this job is run by a program, which ended with another exit code than 0, or by a signal, or reported an error without a type of its own. The detail tells which, and the last lines that it wrote to standard error; all of them are in the job's log. An error that the program reported is final unless it said `retry`; all else counts as a failed attempt.";
+    PROGRAM_OUTPUT "program-output" None, "The program's output cannot be read",
+        "The kind of this job is run by a program, which must write one JSON object a line to standard output: `progress`, `log`, `output`, and in the end `result` or `error`. It wrote something else, or too much, or a result that does not fit the kind's output schema, or ended without any. The detail tells which. Another attempt would not help, so there is none: mend the program.";
+    PROGRAM_NOT_STARTED "program-not-started" None, "The program could not be started",
+        "The kind of this job is run by a program, and the worker could not start it. The detail tells why: it is not there any more, or may not be run, or the machine has no room for one more process. It counts as a failed attempt.";
+    PUSH_ANSWER "push-answer" None, "The service's answer cannot be used",
+        "The kind of this job is run by a service, whose answer gives no output: a status that is not 2xx, a redirect, which is not followed, a body that is too large, is no JSON or does not fit the kind's output schema. The detail tells which. `429` and `5xx` count as a failed attempt, and the next one waits for the service's `Retry-After`, a day at most; after all else there is none.";
     FAILED "failed" None, "The handler failed",
         "The handler reported an error without a type of its own. The detail is the handler's.";
 }

@@ -72,8 +72,16 @@ enum Command {
     Up(Box<up::Up>),
 }
 
+fn main() -> ExitCode {
+    // `buzzer up` runs programs, too.
+    match buzzer_worker::guard() {
+        Some(ended) => ended,
+        None => start(),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
+async fn start() -> ExitCode {
     // Must come before anything that speaks TLS. The only error is that it was done already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(command_line::read()).await {

@@ -11,7 +11,7 @@ use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::telemetry;
 use buzzer_shared::time::{Clock, Span, SystemClock};
 use buzzer_shared::topology::Topology;
-use buzzer_worker::{StockConfig, WorkerConfig, stock_worker};
+use buzzer_worker::{Declared, StockConfig, WorkerConfig, stock_worker};
 use clap::builder::BoolishValueParser;
 use clap::{Args, value_parser};
 
@@ -51,6 +51,11 @@ pub struct Up {
     /// Also run the kinds to try things out with: demo.sleep, demo.progress, demo.flaky, demo.fail.
     #[arg(long, env = "BUZZER_DEMO", value_parser = BoolishValueParser::new())]
     demo: bool,
+
+    /// A file that declares more kinds, each run by a program or by a service: `worker.toml`, see
+    /// docs/guides/write-a-worker.md.
+    #[arg(long, env = "BUZZER_WORKER_CONFIG", value_name = "FILE")]
+    worker_config: Option<Declared>,
 
     #[command(flatten)]
     log: LogConfig,
@@ -96,6 +101,7 @@ impl Up {
         let usual = WorkerConfig::default().beat;
         let beat = usual.min(Span::from(leases.run_lease.as_duration() / 6));
         let worker = WorkerConfig { slots: self.slots, drain, max_body, cancel_grace: self.cancel_grace, beat };
-        StockConfig { worker, demo: self.demo, egress_allow: self.api.webhooks.egress_allow.clone() }
+        let (egress_allow, declared) = (self.api.webhooks.egress_allow.clone(), self.worker_config.clone());
+        StockConfig { worker, demo: self.demo, egress_allow, declared }
     }
 }

@@ -51,6 +51,24 @@ pub mod http {
     pub const ALL: [&str; 4] = [STATUS, UNREACHABLE, FORBIDDEN_ADDRESS, RESPONSE_TOO_LARGE];
 }
 
+/// The problems that a kind of `exec` may end a job with.
+pub mod program {
+    /// It ended in another way than with exit code 0, or reported an error without a type of its own.
+    pub const FAILED: &str = "/problems/program-failed";
+    /// What it wrote to its standard output is not what it must be.
+    pub const OUTPUT: &str = "/problems/program-output";
+    /// It could not be started.
+    pub const NOT_STARTED: &str = "/problems/program-not-started";
+}
+
+/// The problems that a kind of `push` may end a job with.
+pub mod push {
+    /// The service's answer gives no output.
+    pub const ANSWER: &str = "/problems/push-answer";
+    /// There was no whole answer.
+    pub const UNREACHABLE: &str = super::http::UNREACHABLE;
+}
+
 /// The problems that Buzzer itself may end a job with.
 pub mod job {
     use std::time::Duration;

@@ -61,6 +61,7 @@ async fn each_bad_value_is_one_line_that_names_the_setting() {
         ("BUZZER_CANCEL_GRACE", "long", "a length of time"),
         ("BUZZER_DEMO", "maybe", "boolean"),
         ("BUZZER_EGRESS_ALLOW", "localhost", "CIDRs"),
+        ("BUZZER_WORKER_CONFIG", "/nowhere/worker.toml", "cannot read /nowhere/worker.toml"),
     ];
     for (name, value, part) in both.iter().chain(&api) {
         // The broker may be named once only.

@@ -187,17 +187,26 @@ impl WorkerBuilder {
         })
     }
 
+    /// Runs jobs of `kind` with what has no types of its own, but the schemas of its input and its output.
+    pub(crate) fn with_schemas(
+        mut self,
+        kind: &str,
+        options: HandlerOptions,
+        (input_schema, output_schema): (Value, Value),
+        runner: Runner,
+    ) -> Self {
+        let kind = kind.into();
+        self.candidates.push(Candidate { kind, options, input_schema, output_schema, bad_example: None, runner });
+        self
+    }
+
     fn add<I: Input, O: Output>(mut self, kind: &str, options: HandlerOptions, runner: Runner) -> Self {
         let bad_example =
             options.example.as_ref().and_then(|example| I::decode(&Bytes::from(example.to_string())).err());
-        self.candidates.push(Candidate {
-            kind: kind.into(),
-            options,
-            input_schema: input_schema::<I>(),
-            output_schema: output_schema::<O>(),
-            bad_example,
-            runner,
-        });
+        self = self.with_schemas(kind, options, (input_schema::<I>(), output_schema::<O>()), runner);
+        if let Some(candidate) = self.candidates.last_mut() {
+            candidate.bad_example = bad_example;
+        }
         self
     }
 }

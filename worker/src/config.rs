@@ -8,6 +8,8 @@ use buzzer_shared::time::Span;
 use clap::Args;
 use clap::builder::BoolishValueParser;
 
+use crate::declared::Declared;
+
 /// How a worker works.
 #[derive(Debug, Clone, Args)]
 pub struct WorkerConfig {
@@ -65,6 +67,11 @@ pub struct StockConfig {
     /// `10.0.0.0/8,fd12:3456::/32`. None unless given.
     #[arg(long, env = "BUZZER_EGRESS_ALLOW", value_name = "CIDRS", default_value_t, hide_default_value = true)]
     pub egress_allow: AllowList,
+
+    /// A file that declares more kinds, each run by a program or by a service: `worker.toml`, see
+    /// docs/guides/write-a-worker.md.
+    #[arg(long = "config", env = "BUZZER_WORKER_CONFIG", value_name = "FILE")]
+    pub declared: Option<Declared>,
 }
 
 /// What a worker that has a process of its own needs besides.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use buzzer_shared::message::{Retry, RunResult};
 use buzzer_shared::problem::{Problem, job};
 
+use crate::retry_after::Again;
+
 /// So much of a detail is kept. A failure must stay small enough to be told, whatever an error's text holds.
 const MAX_DETAIL: usize = 8 * 1024;
 
@@ -38,6 +40,20 @@ impl JobError {
     /// It will never go well: no other attempt.
     pub fn fail(detail: impl fmt::Display) -> Self {
         Self::new(Retry::Never, &detail)
+    }
+
+    /// The input fits the kind's schema, and cannot be worked on all the same.
+    pub(crate) fn rejected_input(detail: impl fmt::Display) -> Self {
+        Self::fail(detail).with_type(job::REJECTED_INPUT).with_title("The handler cannot read this input")
+    }
+
+    /// A service said no, and [`again`](crate::retry_after::again) when to call it again.
+    pub(crate) fn again(when: Again, detail: impl fmt::Display) -> Self {
+        match when {
+            Again::Never => Self::fail(detail),
+            Again::AsThePolicyHasIt => Self::retry(detail),
+            Again::After(wait) => Self::retry_after(wait, detail),
+        }
     }
 
     /// The same with a problem type of your own, which the client gets verbatim; `/problems/failed` otherwise.

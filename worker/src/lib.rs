@@ -114,6 +114,11 @@
 //!
 //! [`testing`] runs a handler without a broker, and shows what came of it and all that it told.
 //!
+//! # Programs and services
+//!
+//! The stock worker also runs the kinds that a file declares ([`Declared`]), each by a program or by a service: for work
+//! that is not written in Rust.
+//!
 //! # Inside
 //!
 //! In reading order: a [`WorkerBuilder`] collects [`Handler`]s and makes a [`Worker`]; its runtime takes requests (one
@@ -125,10 +130,12 @@ mod builder;
 mod call;
 mod config;
 mod context;
+mod declared;
 mod desk;
 mod early;
 mod egress;
 mod error;
+mod exec;
 mod execute;
 mod gate;
 mod handler;
@@ -139,8 +146,10 @@ mod intake;
 mod outcomes;
 mod process;
 mod pulse;
+mod push;
 mod registry;
 mod report;
+mod retry_after;
 mod runtime;
 mod signals;
 mod slots;
@@ -155,7 +164,9 @@ pub use buzzer_shared::retry::RetryPolicy;
 pub use builder::{BuildError, WorkerBuilder};
 pub use config::{ProcessConfig, StockConfig, WorkerConfig};
 pub use context::JobContext;
+pub use declared::{Declared, DeclaredError, Mistake};
 pub use error::JobError;
+pub use exec::guard;
 pub use handler::{Handler, HandlerOptions, Input, Output, RawJson};
 pub use process::ProcessError;
 pub use runtime::{Worker, WorkerError};

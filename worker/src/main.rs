@@ -20,6 +20,9 @@ struct Config {
 }
 
 fn main() -> ExitCode {
+    if let Some(ended) = buzzer_worker::guard() {
+        return ended;
+    }
     let config: Config = command_line::read();
     lone_stock_worker(&config.stock).run_with(&config.process)
 }

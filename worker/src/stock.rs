@@ -5,13 +5,18 @@ use crate::config::StockConfig;
 use crate::handlers::{Crash, Echo, Fail, Flaky, HttpRequest, Progress, Sleep, WebhookDeliver};
 use crate::runtime::Worker;
 
-/// The stock worker, which may be given more handlers.
+/// The stock worker with the kinds that its file declares. It may be given more handlers.
 pub fn stock_worker(config: &StockConfig) -> WorkerBuilder {
     let http_request = HttpRequest::new(config.egress_allow.clone(), config.worker.max_body.0);
     let webhook_deliver = WebhookDeliver::new(&config.egress_allow);
     let worker = Worker::builder().config(config.worker.clone());
     let worker = worker.register(Echo).register(http_request).register(webhook_deliver);
-    if config.demo { worker.register(Sleep).register(Progress).register(Flaky).register(Fail) } else { worker }
+    let worker =
+        if config.demo { worker.register(Sleep).register(Progress).register(Flaky).register(Fail) } else { worker };
+    match &config.declared {
+        Some(declared) => declared.register(worker),
+        None => worker,
+    }
 }
 
 /// The stock worker of a process of its own, which a job may bring down: `demo.crash` is one of its demos.

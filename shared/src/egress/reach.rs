@@ -27,6 +27,12 @@ impl Reach {
         Self { allow, public: true }
     }
 
+    /// Wherever a URL leads that the operator has written: whoever runs Buzzer may call into the own network.
+    pub fn of_operator() -> Self {
+        let everywhere = "0.0.0.0/0,::/0".parse().expect("these are networks");
+        Self { allow: everywhere, public: true }
+    }
+
     /// To what the list names alone.
     pub fn only(allow: AllowList) -> Self {
         Self { allow, public: false }
@@ -87,6 +93,18 @@ mod tests {
 
     fn check(reach: &Reach, url: &str) -> Result<(), Refused> {
         reach.check(&url.parse().unwrap_or_else(|_| panic!("{url}")))
+    }
+
+    #[test]
+    fn the_operator_reaches_all_but_by_http() {
+        let reach = Reach::of_operator();
+        for url in
+            ["http://127.0.0.1:1/", "http://localhost/", "http://[fd12::1]/", "http://10.0.0.1/", "https://a.example/"]
+        {
+            assert_eq!(check(&reach, url), Ok(()), "{url}");
+        }
+        assert_eq!(check(&reach, "file:///etc/passwd"), Err(Refused::WrongScheme));
+        assert_eq!(check(&reach, "http://user@127.0.0.1/"), Err(Refused::Credentials));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tracing::warn;
+use url::Url;
 
 /// For a name to be resolved and a connection to be made, TLS included.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -75,12 +76,20 @@ impl Egress {
         Self { reach, client }
     }
 
+    /// Refuses what would be refused before anything is dialled.
+    ///
+    /// # Errors
+    /// Any [`EgressError`] but `Unreachable`.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), EgressError> {
+        Ok(self.reach.check(url)?)
+    }
+
     /// Makes a call, and answers as soon as status and headers are there. Sets no limit to how long that takes.
     ///
     /// # Errors
     /// See [`EgressError`]: all but `Unreachable` come before anything was dialled.
     pub(crate) async fn send(&self, request: Request) -> Result<Response, EgressError> {
-        self.reach.check(request.url())?;
+        self.check(request.url())?;
         self.client.execute(request).await.map_err(EgressError::from)
     }
 }

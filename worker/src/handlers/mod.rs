@@ -3,7 +3,6 @@
 mod demo;
 mod echo;
 mod http_request;
-mod retry_after;
 mod webhook_deliver;
 
 pub(crate) use demo::{Crash, Fail, Flaky, Progress, Sleep};

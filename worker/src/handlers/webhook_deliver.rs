@@ -9,11 +9,11 @@ use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Method, Request, Response};
 use tokio::time::{Instant, timeout};
 
-use super::retry_after::retry_after;
 use crate::context::JobContext;
 use crate::egress::{Egress, EgressError};
 use crate::error::JobError;
 use crate::handler::{Handler, HandlerOptions};
+use crate::retry_after::retry_after;
 
 /// An endpoint must have answered by then.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
