@@ -6,6 +6,7 @@ mod asyncapi;
 mod bench;
 mod broker;
 mod cancel;
+mod clients;
 mod conformance;
 mod damage;
 mod doctor;

@@ -2,6 +2,7 @@
 
 mod kind;
 mod page;
+mod plain;
 mod webhook;
 
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use aide::transform::{TransformOpenApi, TransformOperation};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
-use schemars::Schema;
 use serde_json::Value;
 
 use crate::auth;
@@ -45,7 +45,8 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
     };
     let router = router.api_route("/openapi.json", get_with(openapi, doc)).merge(page::router());
     let router = router.finish_api_with(&mut document, with_the_rest);
-    operations(&mut document).for_each(spell_out);
+    operations(&mut document).for_each(plain::spell_out);
+    plain::list_words(&mut document);
     let parameters = operations(&mut document).flat_map(|operation| &mut operation.parameters);
     parameters.filter_map(ReferenceOr::as_item_mut).for_each(tidy);
     router.layer(Extension(Arc::new(document)))
@@ -99,17 +100,6 @@ fn operations(document: &mut OpenApi) -> impl Iterator<Item = &mut Operation> {
         .filter_map(ReferenceOr::as_item_mut)
         .flat_map(|path| [&mut path.get, &mut path.post, &mut path.patch, &mut path.delete]);
     operations.flatten()
-}
-
-/// Of an answer that may be anything, generators of code want an empty schema, where JSON Schema has just true.
-fn spell_out(operation: &mut Operation) {
-    let responses = operation.responses.iter_mut().flat_map(|responses| responses.responses.values_mut());
-    let contents = responses.filter_map(ReferenceOr::as_item_mut).flat_map(|response| response.content.values_mut());
-    for schema in contents.filter_map(|content| content.schema.as_mut()) {
-        if schema.json_schema.as_bool() == Some(true) {
-            schema.json_schema = Schema::default();
-        }
-    }
 }
 
 /// The description stands at the parameter itself. A default of null is none: a query cannot say null, and validators
