@@ -15,6 +15,7 @@ mod events;
 mod example;
 mod faults;
 mod full;
+mod fuzz;
 mod garbage;
 mod hostile;
 mod http;
