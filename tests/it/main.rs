@@ -17,6 +17,7 @@ mod example_worker;
 mod faults;
 mod foreign;
 mod full;
+mod fuzz;
 mod garbage;
 mod hostile;
 mod http;

@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 const DOCUMENT_LIMIT: Duration = Duration::from_secs(10);
 /// What HTTP itself adds to an answer, and `Allow`, which every `405` has.
 const OF_HTTP: [&str; 6] = ["allow", "connection", "content-length", "content-type", "date", "transfer-encoding"];
+/// How a schema is put together of others.
+const COMPOSED: [&str; 4] = ["allOf", "anyOf", "oneOf", "$ref"];
 const PROBLEM: &str = "application/problem+json";
 
 /// What was asked.
@@ -308,11 +310,20 @@ pub(crate) fn is_of_a_kind(schema: &str) -> bool {
 pub(crate) fn close(schema: &mut Value) {
     match schema {
         Value::Object(fields) => {
-            let composed = ["allOf", "anyOf", "oneOf", "$ref"].iter().any(|word| fields.contains_key(*word));
-            if fields.get("properties").is_some_and(Value::is_object) && !composed {
+            let composed = COMPOSED.iter().any(|word| fields.contains_key(*word));
+            let has_fields = fields.get("properties").is_some_and(Value::is_object);
+            if has_fields && !composed {
                 fields.entry("additionalProperties").or_insert(false.into());
             }
-            fields.values_mut().for_each(close);
+            for (name, inner) in fields.iter_mut() {
+                // The parts of an object that has fields beside them are closed as a whole, if at all.
+                if !(has_fields && COMPOSED.contains(&name.as_str())) {
+                    close(inner);
+                }
+            }
+            if has_fields && composed {
+                fields.entry("unevaluatedProperties").or_insert(false.into());
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(close),
         _ => {}

@@ -16,7 +16,6 @@ use serde_json::value::RawValue;
 use crate::extract::object;
 use crate::lifecycle::{Events, Job, JobWebhook};
 use crate::problem::{ApiError, Violation};
-use crate::view::Tags;
 use crate::webhook_url;
 
 const TAGS_MAX: usize = 16;
@@ -52,7 +51,6 @@ pub(crate) struct SubmitJob<'a> {
     retry: Option<RetryOverride>,
     /// Names and values of your own, to find the job by.
     #[serde(default)]
-    #[schemars(with = "Tags")]
     tags: BTreeMap<String, String>,
     /// Who is told of its events, besides the webhooks that are registered.
     #[serde(default, deserialize_with = "own_webhook")]

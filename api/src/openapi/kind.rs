@@ -88,7 +88,13 @@ pub(crate) fn moved(name: &str, schema: &Value) -> Vec<(String, Value)> {
         }
     }
     all.push((name.into(), schema));
-    all.iter_mut().for_each(|(_, schema)| place.rebase(schema));
+    for (_, schema) in &mut all {
+        place.rebase(schema);
+        // Generators would call types by it, and many a handler's is just `Input`. It has a name here.
+        if let Value::Object(root) = schema {
+            root.remove("title");
+        }
+    }
     all
 }
 
@@ -183,7 +189,8 @@ mod tests {
     fn a_schema_that_moves_takes_its_references_along() {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
-            "properties": { "size": { "$ref": "#/$defs/Size" }, "next": { "$ref": "#" }, "$ref": { "type": "string" } },
+            "title": "Input",
+            "properties": { "title": { "title": "Title" }, "size": { "$ref": "#/$defs/Size" }, "next": { "$ref": "#" }, "$ref": { "type": "string" } },
             "$defs": { "Size": { "enum": ["s", "l"], "examples": [{ "$ref": "#/$defs/Size/enum" }] } },
         });
         let [(beside, size), (name, own)] = moved("a_input", &schema).try_into().unwrap();
@@ -192,7 +199,8 @@ mod tests {
         assert_eq!(own["properties"]["next"]["$ref"], "#/components/schemas/a_input");
         assert_eq!(own["properties"]["$ref"], json!({ "type": "string" }));
         assert_eq!(size["examples"][0]["$ref"], "#/components/schemas/a_input.Size/enum");
-        assert_eq!((own.get("$schema"), own.get("$defs")), (None, None));
+        assert_eq!((own.get("$schema"), own.get("$defs"), own.get("title")), (None, None, None));
+        assert_eq!(own["properties"]["title"]["title"], "Title");
     }
 
     #[test]

@@ -21,13 +21,11 @@ use axum::{Extension, Json, Router};
 use serde_json::Value;
 
 use crate::auth;
-use crate::problem::{self, ApiError, may_be};
+use crate::problem::{self, may_be};
 use crate::state::AppState;
 
 pub(crate) use kind::{moved, word};
 pub(crate) use webhook::calls_back;
-
-use plain::plain;
 
 /// Where a job is submitted and looked after, as the router has it and as the document shows it.
 pub(crate) const JOB_PATH: &str = "/v1/jobs/{job}";
@@ -47,6 +45,8 @@ pub(crate) fn finish(router: ApiRouter<AppState>) -> Router<AppState> {
     };
     let router = router.api_route("/openapi.json", get_with(openapi, doc)).merge(page::router());
     let router = router.finish_api_with(&mut document, with_the_rest);
+    operations(&mut document).for_each(plain::spell_out);
+    plain::list_words(&mut document);
     let parameters = operations(&mut document).flat_map(|operation| &mut operation.parameters);
     parameters.filter_map(ReferenceOr::as_item_mut).for_each(tidy);
     router.layer(Extension(Arc::new(document)))
@@ -125,10 +125,7 @@ fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 /// The document with one path to submit each kind that is known now.
-async fn openapi(
-    State(state): State<AppState>,
-    Extension(document): Extension<Arc<OpenApi>>,
-) -> Result<Response, ApiError> {
+async fn openapi(State(state): State<AppState>, Extension(document): Extension<Arc<OpenApi>>) -> Response {
     let mut document = OpenApi::clone(&document);
     let job = document.paths.as_ref().and_then(|paths| paths.paths.get(JOB_PATH)).and_then(ReferenceOr::as_item);
     if let Some(submit) = job.and_then(|job| job.post.clone()) {
@@ -136,6 +133,5 @@ async fn openapi(
             kind::add(&mut document, &submit, entry.spec(), state.max_body);
         }
     }
-    let document = serde_json::to_value(document).map_err(|error| ApiError::Internal(error.to_string()))?;
-    Ok(Json(plain(document)).into_response())
+    Json(document).into_response()
 }

@@ -1,142 +1,76 @@
-//! The document in words that generators of code know. What it says stays the same: JSON Schema has several ways to say it,
-//! and they understand one of them.
+//! What schemars says in a way that generators of code do not follow, said plainly.
 
-use serde_json::{Value, json};
+use aide::openapi::{OpenApi, Operation, ReferenceOr};
+use schemars::Schema;
+use serde_json::{Map, Value, json};
 
-/// Makes it plain:
-/// - a schema of the document has its name and no title beside it: several kinds may call their input `Input`;
-/// - one of several words is an `enum`, where each has a schema of its own because it has a description of its own;
-/// - what may be anything is `{}`, not `true`.
-pub(super) fn plain(mut document: Value) -> Value {
-    if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
-        for schema in schemas.values_mut() {
-            if let Value::Object(schema) = schema {
-                schema.remove("title");
-            }
-            simplify(schema);
+/// Of an answer that may be anything, generators of code want an empty schema, where JSON Schema has just true.
+pub(super) fn spell_out(operation: &mut Operation) {
+    let responses = operation.responses.iter_mut().flat_map(|responses| responses.responses.values_mut());
+    let contents = responses.filter_map(ReferenceOr::as_item_mut).flat_map(|response| response.content.values_mut());
+    for schema in contents.filter_map(|content| content.schema.as_mut()) {
+        if schema.json_schema.as_bool() == Some(true) {
+            schema.json_schema = Schema::default();
         }
-    }
-    find_schemas(&mut document);
-    document
-}
-
-/// Simplifies the schemas of parameters, headers and bodies.
-fn find_schemas(value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                match name.as_str() {
-                    "schema" => simplify(value),
-                    // What these have is no part of the document's own structure.
-                    "schemas" | "example" | "examples" => {}
-                    _ => find_schemas(value),
-                }
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(find_schemas),
-        _ => {}
     }
 }
 
-fn simplify(schema: &mut Value) {
-    if *schema == Value::Bool(true) {
-        *schema = json!({});
-    }
-    let Value::Object(fields) = schema else { return };
-    for (name, value) in fields.iter_mut() {
-        match (name.as_str(), value) {
-            ("properties" | "patternProperties" | "dependentSchemas" | "$defs", Value::Object(each)) => {
-                each.values_mut().for_each(simplify);
-            }
-            ("allOf" | "anyOf" | "oneOf" | "prefixItems", Value::Array(each)) => each.iter_mut().for_each(simplify),
-            ("items" | "not" | "contains" | "if" | "then" | "else" | "propertyNames", one) => simplify(one),
-            // That anything else may be there is said by `true` in every document.
-            ("additionalProperties" | "unevaluatedProperties", one @ Value::Object(_)) => simplify(one),
-            _ => {}
+/// Words, each with a description of its own, as one list of words; the descriptions stand in that of the list.
+pub(super) fn list_words(document: &mut OpenApi) {
+    let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
+    for schema in schemas {
+        if let Some(list) = schema.json_schema.as_object_mut().and_then(|fields| words(fields)) {
+            schema.json_schema.insert("type".into(), json!("string"));
+            schema.json_schema.insert("enum".into(), list);
         }
-    }
-    if let Some(words) = fields.get("oneOf").and_then(words) {
-        fields.remove("oneOf");
-        let own = fields.get("description").and_then(Value::as_str).map(str::to_owned);
-        let each = words.iter().filter_map(|word| Some(format!("`{}`: {}", word.text, word.description.as_ref()?)));
-        let said: Vec<String> = own.into_iter().chain(each).collect();
-        if !said.is_empty() {
-            fields.insert("description".into(), said.join("\n\n").into());
-        }
-        fields.insert("type".into(), "string".into());
-        fields.insert("enum".into(), words.into_iter().map(|word| word.text).collect());
     }
 }
 
-/// One of the words that a text may be.
-struct Word {
-    text: String,
-    description: Option<String>,
-}
-
-/// The words, where each variant is one or several; `None` where one is something else.
-fn words(variants: &Value) -> Option<Vec<Word>> {
+/// The words of a schema that is nothing but a choice of them.
+fn words(schema: &mut Map<String, Value>) -> Option<Value> {
+    let choices = schema.get("oneOf")?.as_array()?;
     let mut words = Vec::new();
-    for variant in variants.as_array()? {
-        let fields = variant.as_object()?;
-        if fields.keys().any(|name| !matches!(name.as_str(), "type" | "const" | "enum" | "description")) {
-            return None;
-        }
-        let texts = match (fields.get("const"), fields.get("enum")) {
-            (Some(text), None) => std::slice::from_ref(text),
-            (None, Some(texts)) => texts.as_array()?.as_slice(),
+    let mut lines: Vec<String> =
+        schema.get("description").and_then(Value::as_str).map(Into::into).into_iter().collect();
+    for choice in choices {
+        match (&choice["const"], choice["enum"].as_array()) {
+            (Value::String(word), None) => {
+                words.push(word.clone());
+                let about = choice["description"].as_str().map(|about| format!("`{word}`: {about}"));
+                lines.extend(about);
+            }
+            (Value::Null, Some(more)) => {
+                let more: Option<Vec<_>> = more.iter().map(|word| word.as_str().map(Into::into)).collect();
+                words.extend(more?);
+            }
             _ => return None,
-        };
-        let description = fields.get("description").and_then(Value::as_str).map(str::to_owned);
-        for text in texts {
-            words.push(Word { text: text.as_str()?.to_owned(), description: description.clone() });
         }
     }
-    Some(words)
+    schema.remove("oneOf");
+    if !lines.is_empty() {
+        schema.insert("description".into(), json!(lines.join("\n\n")));
+    }
+    Some(json!(words))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn schemas(schemas: Value) -> Value {
-        plain(json!({ "components": { "schemas": schemas } }))["components"]["schemas"].take()
+    fn listed(schema: Value) -> (Option<Value>, Value) {
+        let Value::Object(mut fields) = schema else { panic!("no object") };
+        (words(&mut fields), fields.into())
     }
 
     #[test]
-    fn a_schema_of_the_document_has_no_title_beside_its_name() {
-        let title = json!({ "title": "Input", "properties": { "title": { "title": "A title" } } });
-        let plain = json!({ "properties": { "title": { "title": "A title" } } });
-        assert_eq!(schemas(json!({ "a_input": title })), json!({ "a_input": plain }));
-    }
-
-    #[test]
-    fn one_of_several_words_is_an_enum_and_says_what_each_means() {
-        let words = json!([
-            { "type": "string", "enum": ["a", "b"] },
-            { "type": "string", "const": "c", "description": "The last." },
-        ]);
-        let plain = schemas(json!({ "Letter": { "description": "A letter.", "oneOf": words } }));
-        let letter = json!({ "description": "A letter.\n\n`c`: The last.", "type": "string", "enum": ["a", "b", "c"] });
-        assert_eq!(plain["Letter"], letter);
-        for other in [json!([{ "const": 1 }]), json!([{ "type": "object" }]), json!([{ "const": "a", "maxLength": 1 }])]
-        {
-            let given = json!({ "Other": { "oneOf": other } });
-            assert_eq!(schemas(given.clone()), given, "that is something else");
+    fn words_with_descriptions_are_a_list_and_other_choices_stay() {
+        let (list, rest) = listed(json!({ "description": "How.", "oneOf": [
+            { "type": "string", "enum": ["b", "c"] }, { "type": "string", "const": "a", "description": "First." },
+        ] }));
+        assert_eq!(list, Some(json!(["b", "c", "a"])));
+        assert_eq!(rest, json!({ "description": "How.\n\n`a`: First." }));
+        for other in [json!({ "type": "object" }), json!({ "oneOf": [{ "const": "a" }, { "type": "object" }] })] {
+            assert_eq!(listed(other.clone()), (None, other));
         }
-    }
-
-    #[test]
-    fn what_may_be_anything_is_an_empty_schema_and_an_example_stays_as_it_is() {
-        let body = json!({ "schema": true, "example": { "schema": true } });
-        let document = json!({
-            "paths": { "/a": { "post": { "requestBody": body } } },
-            "components": { "schemas": { "A": { "properties": { "x": true }, "additionalProperties": true, "default": true } } },
-        });
-        let document = plain(document);
-        let body = json!({ "schema": {}, "example": { "schema": true } });
-        assert_eq!(document["paths"]["/a"]["post"]["requestBody"], body);
-        let schema = json!({ "properties": { "x": {} }, "additionalProperties": true, "default": true });
-        assert_eq!(document["components"]["schemas"]["A"], schema);
     }
 }

@@ -15,12 +15,6 @@ use crate::lanes::Lanes;
 use crate::lifecycle::{Job, JobWebhook, Phase, Progress};
 use crate::problem::ApiError;
 
-/// Names and values of the client's own, to find the job by. In the document it has a name of its own: generators of code
-/// stumble over an object without one where the job stands in several places.
-#[derive(JsonSchema)]
-#[expect(dead_code, reason = "it is a schema only")]
-pub(crate) struct Tags(BTreeMap<String, String>);
-
 /// A job as a client sees it.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct JobView {
@@ -35,7 +29,6 @@ pub struct JobView {
     pub attempt: u32,
     pub max_attempts: u32,
     pub priority: Priority,
-    #[schemars(with = "Tags")]
     pub tags: BTreeMap<String, String>,
     /// The job that somebody asked to run again, as this one.
     pub retry_of: Option<JobId>,

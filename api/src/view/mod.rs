@@ -4,5 +4,4 @@ mod event;
 mod job;
 
 pub use event::{EventView, to_line};
-pub(crate) use job::Tags;
 pub use job::{Content, JobView, Waiting};

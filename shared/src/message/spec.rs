@@ -95,8 +95,14 @@ mod tests {
         ];
         let outcome = |result| Outcome { run, worker, started_at: Some(AT), told: told.clone(), result }.to_message();
         let mut all: Vec<_> = results.into_iter().map(outcome).collect();
-        let announce =
-            Announce { worker, host: "box".into(), version: "0.1.0".into(), started_at: AT, kinds: Vec::new() };
+        let announce = Announce {
+            worker,
+            host: "box".into(),
+            version: "0.1.0".into(),
+            started_at: AT,
+            kinds: Vec::new(),
+            refused: Vec::new(),
+        };
         all.extend([
             request.to_message(),
             Request { expires_in: None, at_most_once: false, alone: false, traceparent: None, ..request }.to_message(),
