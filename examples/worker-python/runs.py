@@ -76,10 +76,10 @@ class Runs:
             await self.wire.hand_over("", "request", message.body, headers=reason, exchange="parking")
             await acknowledge(message)
         else:
-            await self.serve(Run(message))
+            run = self.held[message.message_id] = Run(message)
+            run.serving = asyncio.create_task(self.serve(run))  # one of ours: the library's end with their channel
 
     async def serve(self, run):
-        self.held[run.id] = run
         async with AsyncExitStack() as turn:  # what the run takes up until it is answered
             run.work = asyncio.create_task(self.work(run, turn))
             if run.headers.get("x-delivery-count", 0) >= 2 and not run.headers.get("alone"):

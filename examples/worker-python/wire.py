@@ -107,8 +107,9 @@ class Wire:
             user_id=BROKER.user,
             headers={name: value for name, value in headers.items() if value is not None},
         )
-        to = await self.publishing.get_exchange(f"{PREFIX}.{exchange}", ensure=False)
-        await to.publish(message, key, mandatory=mandatory, timeout=DEADLINE)
+        async with asyncio.timeout(DEADLINE):
+            to = await self.publishing.get_exchange(f"{PREFIX}.{exchange}", ensure=False)
+            await to.publish(message, key, mandatory=mandatory)
 
     async def hand_over(self, key, type, body, run=None, headers={}, exchange="replies"):
         """The same for what must not be lost, however long it takes."""

@@ -95,7 +95,8 @@ def cancel(*_):
 @flaw(runs.Runs, "receive")
 async def duplicate(_, self, message):
     """Runs whatever comes."""
-    await self.serve(runs.Run(message))
+    run = self.held[message.message_id] = runs.Run(message)
+    run.serving = asyncio.create_task(self.serve(run))
 
 
 @flaw(runs.Run, "__init__")
