@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedRwLockWriteGuard, RwLock};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// So long a suspect waits for the runs that go on to end. Meanwhile nothing starts, so it must not be long.
-pub(crate) const ALONE_PATIENCE: Duration = Duration::from_secs(5);
+/// So long a suspect waits for the runs that go on to end. Meanwhile nothing starts, so it must not be long: after two
+/// crashes, all that the worker held are suspects.
+pub(crate) const ALONE_PATIENCE: Duration = Duration::from_secs(1);
 /// So long anybody waits at a shut gate; then another worker may have room. Far below the time after which RabbitMQ
 /// takes a request back that is not acknowledged.
 const GATE_PATIENCE: Duration = Duration::from_secs(60);
@@ -20,6 +21,9 @@ pub(crate) struct Gate {
     /// Read for an instant by who goes through, written by a suspect for as long as it is to be alone. Fair: whoever
     /// comes to a shut gate stands in line.
     door: Arc<RwLock<()>>,
+    /// Suspects wait for each other here, and one at a time stands in line at the door. So whoever is no suspect waits for
+    /// one of them at most, however many there are.
+    suspects: Arc<Mutex<()>>,
     /// What goes on behind the gate. Always closed, which for this type only means that it can be waited for.
     inside: TaskTracker,
 }
@@ -36,13 +40,14 @@ pub(crate) struct Alone {
     /// Whether nothing else went on as it began.
     pub(crate) undisturbed: bool,
     _door: OwnedRwLockWriteGuard<()>,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Gate {
     pub(crate) fn new() -> Self {
         let inside = TaskTracker::new();
         inside.close();
-        Self { door: Arc::default(), inside }
+        Self { door: Arc::default(), suspects: Arc::default(), inside }
     }
 
     /// Goes through beside whoever is inside. `None` when the gate is shut for too long.
@@ -57,9 +62,14 @@ impl Gate {
     /// Shuts the gate and goes through once nobody is inside, or after [`ALONE_PATIENCE`] all the same. `None` when
     /// others keep the gate shut for too long.
     pub(crate) async fn enter_alone(&self) -> Option<(Alone, Company)> {
-        let door = timeout(GATE_PATIENCE, Arc::clone(&self.door).write_owned()).await.ok()?;
+        let (turn, door) = timeout(GATE_PATIENCE, async {
+            let turn = Arc::clone(&self.suspects).lock_owned().await;
+            (turn, Arc::clone(&self.door).write_owned().await)
+        })
+        .await
+        .ok()?;
         let undisturbed = timeout(ALONE_PATIENCE, self.inside.wait()).await.is_ok();
-        Some((Alone { undisturbed, _door: door }, self.company()))
+        Some((Alone { undisturbed, _door: door, _turn: turn }, self.company()))
     }
 
     fn company(&self) -> Company {
@@ -122,6 +132,18 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none(), "it overtook who came before");
         assert!(between.now_or_never().is_some());
         assert!(second.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_no_suspect_waits_for_one_of_them_at_most() {
+        let gate = Gate::new();
+        let first = gate.enter_alone().await;
+        let mut others: Vec<_> = (0..100).map(|_| Box::pin(gate.enter_alone())).collect();
+        assert!(others.iter_mut().all(|other| other.as_mut().now_or_never().is_none()), "the first is alone");
+        let mut late = Box::pin(gate.enter());
+        assert!(late.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(late.now_or_never().flatten().is_some(), "a hundred suspects were there before it");
     }
 
     #[tokio::test(start_paused = true)]
