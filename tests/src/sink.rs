@@ -18,6 +18,7 @@ use serde_json::Value;
 use standardwebhooks::Webhook;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::conformance;
 use crate::wait::eventually;
 
 /// Receivers take nothing that was signed more seconds ago.
@@ -80,6 +81,13 @@ impl Heard {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 
+    fn is_as_the_document_has_it(&self) {
+        // Who has not asked any API of this process for a document has none to look at it by.
+        let Some(document) = conformance::any() else { return };
+        let checked = document.check_post(&self.headers, &self.json());
+        checked.unwrap_or_else(|deviation| panic!("not as the document has it: {deviation}"));
+    }
+
     /// Whether the specification's own library takes it for genuine now.
     pub fn verifies_with(&self, secret: &str) -> bool {
         Webhook::new(secret).expect("a secret").verify(&self.body, &self.headers).is_ok()
@@ -114,8 +122,16 @@ impl Sink {
     }
 
     /// All that came to a path so far.
+    ///
+    /// # Panics
+    /// When one of them is a webhook's, and not as the document has it.
     pub fn heard(&self, path: &str) -> Vec<Heard> {
-        lock(&self.memory.heard).iter().filter(|heard| heard.path == path).cloned().collect()
+        let heard: Vec<_> = lock(&self.memory.heard).iter().filter(|heard| heard.path == path).cloned().collect();
+        heard
+            .iter()
+            .filter(|heard| heard.headers.contains_key("webhook-id"))
+            .for_each(Heard::is_as_the_document_has_it);
+        heard
     }
 
     /// The same, once there are so many.

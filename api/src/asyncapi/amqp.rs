@@ -110,8 +110,8 @@ fn add_any_kind(draft: &mut Draft, topology: &Topology) {
 
 fn add_kind(draft: &mut Draft, topology: &Topology, spec: &KindSpec) {
     let (name, word) = (&spec.name, word(&spec.name));
-    let input = draft.schemas.announced(format!("{word}_input"), &spec.input_schema);
-    let output = draft.schemas.announced(format!("{word}_output"), &spec.output_schema);
+    let input = draft.schemas.announced(&format!("{word}_input"), &spec.input_schema);
+    let output = draft.schemas.announced(&format!("{word}_output"), &spec.output_schema);
     let (request, succeeded) = (format!("request.{name}"), format!("outcome.succeeded.{name}"));
     let mut asked = message(&headers(Request::SPEC), &[], Some(input));
     asked["headers"]["properties"]["kind"] = json!({ "const": name });

@@ -50,8 +50,8 @@ impl Schemas {
     }
 
     /// A schema as a kind announced it, under this name.
-    pub(super) fn announced(&mut self, name: String, schema: &Value) -> Value {
-        self.of_kinds.extend(moved(&name, schema));
+    pub(super) fn announced(&mut self, name: &str, schema: &Value) -> Value {
+        self.of_kinds.extend(moved(name, schema));
         json!({ "$ref": format!("#{PATH}/{name}") })
     }
 

@@ -27,10 +27,10 @@ fn add_socket(draft: &mut Draft) {
     let (commands, frames) = (socket::commands(read), socket::frames(written));
     let mut names = (Vec::new(), Vec::new());
     for (name, payload) in commands {
-        names.0.push(add_message(draft, &format!("command.{name}"), json!(payload)));
+        names.0.push(add_message(draft, &format!("command.{name}"), &json!(payload)));
     }
     for (name, payload) in frames {
-        names.1.push(add_message(draft, &format!("frame.{name}"), payload));
+        names.1.push(add_message(draft, &format!("frame.{name}"), &payload));
     }
     let commands: Vec<_> = names.0.iter().map(String::as_str).collect();
     let frames: Vec<_> = names.1.iter().map(String::as_str).collect();
@@ -52,7 +52,7 @@ fn add_socket(draft: &mut Draft) {
 
 fn add_job_events(draft: &mut Draft) {
     let payload = draft.schemas.written::<EventView>();
-    let event = add_message(draft, "event", json!(payload));
+    let event = add_message(draft, "event", &json!(payload));
     let about = "The events of one job, to its last: then it is closed with 1000. Nothing is taken here.";
     let mut channel = channel("/v1/jobs/{job}/events", about);
     channel["parameters"] = json!({ "job": { "description": "The job's id." } });
@@ -70,7 +70,7 @@ fn channel(address: &str, description: &str) -> Value {
     })
 }
 
-fn add_message(draft: &mut Draft, name: &str, payload: Value) -> String {
+fn add_message(draft: &mut Draft, name: &str, payload: &Value) -> String {
     let summary = payload["description"].clone();
     let mut message = json!({ "name": name, "contentType": "application/json", "payload": payload });
     if summary.is_string() {

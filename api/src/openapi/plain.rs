@@ -19,7 +19,7 @@ pub(super) fn spell_out(operation: &mut Operation) {
 pub(super) fn list_words(document: &mut OpenApi) {
     let schemas = document.components.iter_mut().flat_map(|components| components.schemas.values_mut());
     for schema in schemas {
-        if let Some(list) = schema.json_schema.as_object_mut().and_then(|fields| words(fields)) {
+        if let Some(list) = schema.json_schema.as_object_mut().and_then(words) {
             schema.json_schema.insert("type".into(), json!("string"));
             schema.json_schema.insert("enum".into(), list);
         }
