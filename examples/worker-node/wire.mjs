@@ -77,6 +77,7 @@ export class Wire {
     const word = JSON.parse(message.content);
     if (word.control === "cancel") this.runs.cancel(word.runs);
     if (word.control === "announce") await Promise.all([this.announce(), this.beat()]);
+    if (word.control === "refused" && word.worker === this.id) console.error("its kind is not taken:", word.kinds);
   }
 
   // Consumes from the queue of the kind, until the worker is to stop.

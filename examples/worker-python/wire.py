@@ -74,6 +74,8 @@ class Wire:
         elif word["control"] == "announce":
             await self.announce()
             await self.beat()
+        elif word["control"] == "refused" and word["worker"] == self.worker:
+            print(f"what it says of its kind is not taken: {word['kinds']}", file=sys.stderr)
 
     async def take(self, connection, broken):
         """Consumes from the queue of the kind, until the worker is to stop."""
