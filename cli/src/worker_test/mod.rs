@@ -37,7 +37,7 @@ const SUSPECT: u32 = 2;
 /// Try whether a worker does what a worker must: in any language, on a RabbitMQ, without an API.
 ///
 /// Plays the API's part under a prefix of its own, and drives one kind of the worker through a row of tries. Behind `--`
-/// comes the worker's command; it is started with BUZZER_BROKER and BUZZER_PREFIX, killed, and stopped. Without a command,
+/// comes the worker's command; it is started with `BUZZER_BROKER` and `BUZZER_PREFIX`, killed, and stopped. Without a command,
 /// a worker is waited for that runs on that prefix, and the tries that end it are skipped. One line for each try; exit code
 /// 1 when one fails.
 #[derive(Debug, Args)]

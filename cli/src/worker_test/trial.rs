@@ -8,6 +8,7 @@ use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::message::{Announce, Control, Outcome, Request, RunResult};
 use buzzer_shared::time::{Clock, SystemClock};
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::inputs::Inputs;
 use super::stage::{Mark, NotSent, Stage, Word};
@@ -18,6 +19,9 @@ use crate::report::Finding;
 const EXPIRATION: Duration = Duration::from_secs(300);
 /// So long a run may take in these tries, and no longer than its kind says.
 const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A cancel is said again so often.
+const SAY_AGAIN: Duration = Duration::from_secs(5);
 
 /// The worker, and the API's part before it.
 #[derive(Debug)]
@@ -125,20 +129,23 @@ impl Trial {
 
     /// The outcome of a run.
     pub async fn outcome(&mut self, mark: Mark, run: RunId) -> Result<Outcome, Flaw> {
-        let patience = self.patience;
-        let outcome = self.stage.hear(mark, patience, |word| match word {
+        let outcome = self.outcome_within(self.patience, mark, run).await;
+        outcome.ok_or_else(|| self.no_outcome())
+    }
+
+    async fn outcome_within(&mut self, limit: Duration, mark: Mark, run: RunId) -> Option<Outcome> {
+        let outcome = self.stage.hear(mark, limit, |word| match word {
             Word::Outcome(outcome) if outcome.run == run => Some(outcome.clone()),
             _ => None,
         });
-        match outcome.await {
-            Some(outcome) => Ok(outcome),
-            None => {
-                let complaint = self.stage.complaint().map(|why| format!("; {why}")).unwrap_or_default();
-                let ended = self.worker.as_mut().and_then(Worker::ended);
-                let ended = ended.map(|status| format!(": the worker ended, {status}")).unwrap_or_default();
-                failed(format!("no outcome came within {patience:?}{ended}{complaint}"))
-            }
-        }
+        outcome.await
+    }
+
+    fn no_outcome(&mut self) -> Flaw {
+        let complaint = self.stage.complaint().map(|why| format!("; {why}")).unwrap_or_default();
+        let ended = self.worker.as_mut().and_then(Worker::ended);
+        let ended = ended.map(|status| format!(": the worker ended, {status}")).unwrap_or_default();
+        Flaw::Failed(format!("no outcome came within {:?}{ended}{complaint}", self.patience))
     }
 
     /// Runs the good input: the worker is as well as before.
@@ -152,27 +159,37 @@ impl Trial {
         }
     }
 
-    /// Stops a run that goes on, and waits for its outcome.
+    /// Stops a run that goes on, and waits for its outcome. Says so again and again, as the API does.
     pub async fn end(&mut self, mark: Mark, run: RunId) -> Result<Outcome, Flaw> {
-        self.stage.say(&Control::Cancel { runs: vec![run] }).await?;
-        self.outcome(mark, run).await
+        let until = Instant::now() + self.patience;
+        while Instant::now() < until {
+            self.stage.say(&Control::Cancel { runs: vec![run] }).await?;
+            if let Some(outcome) = self.outcome_within(SAY_AGAIN, mark, run).await {
+                return Ok(outcome);
+            }
+        }
+        Err(self.no_outcome())
     }
 
-    /// Waits until the worker holds nothing any more.
+    /// Waits until the worker holds nothing any more. What it holds is canceled: a worker that was just started may not
+    /// have heard that before.
     pub async fn idle(&mut self) -> Result<(), Flaw> {
-        let (mark, id, patience) = (self.stage.mark(), self.id, self.patience);
-        let mut held = 0;
-        let idle = self.stage.hear(mark, patience, |word| match word {
-            Word::Beat(beat) if beat.worker == id => {
-                held = beat.held.len();
-                (held == 0).then_some(())
+        let (id, patience) = (self.id, self.patience);
+        let (mut mark, until, mut held) = (self.stage.mark(), Instant::now() + patience, 0);
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            let beat = self.stage.hear(mark, left, |word| match word {
+                Word::Beat(beat) if beat.worker == id => Some(beat.held.clone()),
+                _ => None,
+            });
+            let Some(runs) = beat.await else { break };
+            if runs.is_empty() {
+                return Ok(());
             }
-            _ => None,
-        });
-        match idle.await {
-            Some(()) => Ok(()),
-            None => failed(format!("for {patience:?} no beat said that it holds nothing; the last named {held} runs")),
+            held = runs.len();
+            self.stage.say(&Control::Cancel { runs }).await?;
+            mark = self.stage.mark();
         }
+        failed(format!("for {patience:?} no beat said that it holds nothing; the last named {held} runs"))
     }
 
     /// Starts the worker once more, and waits until it has announced itself as another. What else was sent before and comes
