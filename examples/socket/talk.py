@@ -45,6 +45,8 @@ class Talk:
                 frame = json.loads(text)
                 if frame["type"] == "event":
                     self.note(frame["event"])
+                elif frame["type"] == "problem" and "request" not in frame:
+                    sys.exit("nobody can read that, or the job is gone")
                 else:
                     self.answered(self.unanswered.pop(frame.get("request"), {}), frame)
                 if self.is_over():
@@ -72,8 +74,10 @@ async def main():
     while not talk.is_over():
         try:
             await talk.go_on()
-        except (OSError, websockets.ConnectionClosed):
-            pass
+        except websockets.InvalidStatus as refused:
+            sys.exit(f"not let in: {refused.response.body.decode(errors='replace')}")
+        except (OSError, websockets.ConnectionClosed) as broken:
+            print(f"no line to {SERVER}: {broken}; coming back", file=sys.stderr)
         if not talk.is_over():
             await asyncio.sleep(COME_BACK)
 

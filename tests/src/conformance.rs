@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 const DOCUMENT_LIMIT: Duration = Duration::from_secs(10);
 /// What HTTP itself adds to an answer, and `Allow`, which every `405` has.
 const OF_HTTP: [&str; 6] = ["allow", "connection", "content-length", "content-type", "date", "transfer-encoding"];
+/// What a proxy in front adds.
+const OF_A_PROXY: [&str; 2] = ["server", "via"];
 /// How a schema is put together of others.
 const COMPOSED: [&str; 4] = ["allOf", "anyOf", "oneOf", "$ref"];
 const PROBLEM: &str = "application/problem+json";
@@ -79,6 +81,9 @@ impl Asked {
     /// # Panics
     /// When the answer is not as it should be.
     pub async fn answered(&self, answered: &Answered<'_>) -> Option<Arc<Document>> {
+        if is_of_a_proxy(answered) {
+            return None;
+        }
         let origin = self.url.origin().ascii_serialization();
         if let Some(known) = lock(&KNOWN).get(&origin).cloned()
             && known.check(self, answered).is_ok()
@@ -281,10 +286,17 @@ impl Document {
     }
 }
 
+/// Whether a proxy in front has answered by itself, since no API did. An API says nowhere what server it is.
+fn is_of_a_proxy(answered: &Answered<'_>) -> bool {
+    let by_itself = [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT].contains(&answered.status);
+    by_itself && answered.headers.contains_key("server")
+}
+
 fn check_headers(documented: &Value, headers: &HeaderMap) -> Result<(), String> {
     let known = documented["headers"].as_object();
     let known = || known.into_iter().flatten();
-    let is_known = |name: &str| OF_HTTP.contains(&name) || known().any(|(own, _)| own.eq_ignore_ascii_case(name));
+    let of_others = |name: &str| OF_HTTP.contains(&name) || OF_A_PROXY.contains(&name);
+    let is_known = |name: &str| of_others(name) || known().any(|(own, _)| own.eq_ignore_ascii_case(name));
     if let Some(other) = headers.keys().find(|name| !is_known(name.as_str())) {
         return Err(format!("the header {other} is not in the document"));
     }

@@ -121,6 +121,13 @@ struct Head {
     request: Option<Request>,
 }
 
+/// The name of a request that asks for nothing known.
+#[derive(Debug, Deserialize)]
+struct Named {
+    #[serde(default)]
+    request: Option<Request>,
+}
+
 /// What is to be done.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -144,7 +151,10 @@ impl Asked {
         let (bytes, text) = (text.len(), JsonBody(text));
         match text.read() {
             Ok(Head { r#type, request }) => Self { request, command: Command::read(r#type, &text, max_body), bytes },
-            Err(error) => Self { request: None, command: Err(error), bytes },
+            Err(error) => {
+                let request = text.read().ok().and_then(|Named { request }| request);
+                Self { request, command: Err(error), bytes }
+            }
         }
     }
 
@@ -229,8 +239,8 @@ mod tests {
     fn what_is_no_command_is_refused_and_its_request_told() {
         let long = "x".repeat(101);
         for (text, request, pointer) in [
-            (r#"{"type": "fly", "request": "r"}"#, "", "/type"),
-            (r#"{"request": "r"}"#, "", ""),
+            (r#"{"type": "fly", "request": "r"}"#, "r", "/type"),
+            (r#"{"request": "r"}"#, "r", ""),
             (r#"["follow"]"#, "", ""),
             (&format!(r#"{{"type": "cancel", "request": "{long}"}}"#), "", "/request"),
             (r#"{"type": "cancel", "request": 7}"#, "", "/request"),
