@@ -18,7 +18,7 @@ use buzzer_shared::id::WorkerId;
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::message::Request;
 use buzzer_shared::time::Span;
-use buzzer_shared::topology::Topology;
+use buzzer_shared::topology::{Declaration, Queue, Topology};
 use bytes::Bytes;
 use clap::Args;
 use url::Url;
@@ -97,7 +97,7 @@ impl WorkerTest {
         let Self { kind, inputs, only, patience, json, prefix, worker, .. } = self;
         let prefix = prefix.unwrap_or_else(|| format!("worker-test-{:016x}", fastrand::u64(..)));
         let inputs = inputs.read()?;
-        refuse_a_real_one(&url, &prefix).await?;
+        refuse_a_real_one(&url, &prefix, &kind).await?;
         let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| only.is_empty() || only.contains(row)).collect();
         let worker = worker.split_first().map(|(program, arguments)| Worker::new(program, arguments, &url, &prefix));
         let stage = Stage::open(url, &prefix, kind.clone()).await?;
@@ -194,18 +194,31 @@ async fn tried(row: Row, trial: &mut Trial) -> Finding {
     }
 }
 
-/// An API under the same prefix would take what the worker says, and the tries would be jobs of nobody.
-async fn refuse_a_real_one(url: &Url, prefix: &str) -> Result<(), Failure> {
+/// All under the prefix is deleted at the end. What is there already may be a Buzzer's, also of one that is stopped: its
+/// queues hold outcomes that are not stored yet, and parked messages.
+async fn refuse_a_real_one(url: &Url, prefix: &str, kind: &Kind) -> Result<(), Failure> {
     let unseen = |unseen: Unseen| match unseen {
         Unseen::Away(reason) => DeclareError::Away(reason),
         Unseen::Refused(reason) => DeclareError::Refused { what: "a connection".into(), reason },
     };
-    let queue = Topology::new(prefix).replies_queue();
+    let topology = Topology::new(prefix);
     let survey = Survey::open(url).await.map_err(unseen)?;
-    match survey.consumers(&queue).await.map_err(unseen)? {
-        Sight::There(consumers) if consumers > 0 => {
-            Err(Failure::Usage(format!("somebody takes from {queue}, perhaps an API: name another --prefix")))
+    for declaration in [topology.fixed(), topology.requests(kind)].concat() {
+        let Declaration::Queue(Queue { name, .. }) = declaration else { continue };
+        match survey.waiting(&name).await.map_err(unseen)? {
+            Sight::There(messages) => return Err(Failure::Usage(taken(&name, messages))),
+            // Who may not look may not delete either.
+            Sight::Absent | Sight::Hidden => {}
         }
-        Sight::There(_) | Sight::Absent | Sight::Hidden => Ok(()),
     }
+    Ok(())
+}
+
+/// Why a prefix is not tried on, and what to do.
+fn taken(queue: &str, messages: u32) -> String {
+    format!(
+        "{queue} is there already, with {messages} messages, and all under the prefix would be deleted at the end: name \
+         another --prefix, for it may belong to a Buzzer, also to one that is stopped. If a try left it that was killed, \
+         remove it with `rabbitmqctl delete_queue {queue}`"
+    )
 }

@@ -5,6 +5,8 @@ use std::path::Path;
 use buzzer_tests::example_worker::Language;
 use buzzer_tests::outside::{Outside, Tries};
 use buzzer_tests::rabbitmq::RabbitNode;
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 
 /// What the examples are given. Long enough for every try, with something to tell at each half second.
 const SLOW: &str = r#"{"text": "a\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na", "seconds_per_line": 3}"#;
@@ -84,12 +86,7 @@ async fn each_row_notices_a_flaw() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_worker_is_told_what_to_do() {
     let outside = Outside::on(RabbitNode::shared().await);
-    let api = outside.api(&[]).await;
     let soon = ["--kind", "echo", "--patience", "1s", "--json"];
-
-    let taken = outside.worker_test(&[&soon[..], &["--prefix", &outside.prefix]].concat()).await;
-    assert!(taken.status == 2 && taken.complaint.contains("perhaps an API"), "{taken:?}");
-    drop(api);
 
     let nobody = outside.worker_test(&[&soon[..], &["--prefix", "nobody"]].concat()).await;
     assert_eq!((nobody.of("fail"), nobody.of("skip").len(), nobody.status), (vec!["announce"], 13, 1), "{nobody:?}");
@@ -125,4 +122,25 @@ async fn a_worker_that_somebody_else_has_started_is_tried_as_far_as_it_goes() {
     for tried in ["announce", "run", "progress", "beat", "cancel", "duplicate", "alone"] {
         assert!(tries.of("ok").contains(&tried), "{tried}: {tries:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_buzzer_has_on_the_broker_is_left_alone() {
+    let node = RabbitNode::shared().await;
+    let outside = Outside::on(node);
+    let mut api = outside.api(&[]).await;
+    api.process().terminate().await;
+    let (line, parking) = (node.connect().await, format!("{}.parking", outside.prefix));
+    let channel = line.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let parked = channel.basic_publish(parking.as_str().into(), "".into(), options, b"soup", properties).await.unwrap();
+    assert!(parked.await.unwrap().is_ack());
+
+    let arguments = ["--kind", "echo", "--patience", "1s", "--prefix", &outside.prefix, "--", "true"];
+    let taken = outside.worker_test(&arguments).await;
+    let queue = format!("{}.parking.v1", outside.prefix);
+    assert!(taken.status == 2 && taken.complaint.contains(&format!("delete_queue {queue}")), "{taken:?}");
+    let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();
+    assert_eq!(got.expect("the message is still there").delivery.data, b"soup");
 }
