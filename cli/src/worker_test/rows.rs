@@ -7,7 +7,7 @@ use buzzer_shared::message::{Control, Message, Request, Retry, ReturnReason, Run
 use clap::ValueEnum;
 
 use super::stage::{Mark, Word};
-use super::trial::{Flaw, Trial, announces, failed, tells_of, words};
+use super::trial::{Flaw, Trial, announces, failed, is_told_by, words};
 
 /// A worker that is asked answers at once; far less than the time between two announcements of its own.
 const ASKED: Duration = Duration::from_secs(10);
@@ -374,8 +374,8 @@ async fn kill(trial: &mut Trial) -> Result<String, Flaw> {
     trial.process()?.kill();
     let mark = trial.stage.mark();
     trial.start_again(Some(request.run)).await?;
-    let (run, patience) = (request.run, trial.patience);
-    let again = trial.stage.hear(mark, patience, |word| tells_of(word, run).then_some(()));
+    let (run, patience, id) = (request.run, trial.patience, trial.id);
+    let again = trial.stage.hear(mark, patience, |word| is_told_by(id, word, run).then_some(()));
     if again.await.is_none() {
         return failed("what it ran when it was killed did not come again: it was acknowledged before its outcome");
     }
@@ -391,8 +391,8 @@ async fn poison(trial: &mut Trial) -> Result<String, Flaw> {
     trial.process()?.kill();
     let mark = trial.stage.mark();
     trial.start_again(Some(request.run)).await?;
-    let run = request.run;
-    let again = trial.stage.hear(mark, BEATS, |word| tells_of(word, run).then_some(()));
+    let (run, id) = (request.run, trial.id);
+    let again = trial.stage.hear(mark, BEATS, |word| is_told_by(id, word, run).then_some(()));
     if again.await.is_some() {
         return failed("a suspect that had killed its worker came again: it was not acknowledged before it ran");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::broker::amqp::removal;
 use buzzer_shared::broker::{Broker, DeclareError, PublishError, Receipts, Subscriber, Subscription};
-use buzzer_shared::id::RunId;
+use buzzer_shared::id::{RunId, WorkerId};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::message::{
     Announce, Beat, Control, Message, Outcome, Pulse, Reply, Request, Signal, Started, Unreadable,
@@ -78,6 +78,18 @@ impl Word {
             Self::Outcome(outcome) => Some(outcome.run),
             Self::Signal(signal) => Some(signal.run),
             Self::Announce(_) | Self::Beat(_) | Self::Parked(_) | Self::Unreadable(_) => None,
+        }
+    }
+
+    /// Who says it, as far as it can be read.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Announce(announce) => Some(announce.worker),
+            Self::Beat(beat) => Some(beat.worker),
+            Self::Started(started) => Some(started.worker),
+            Self::Outcome(outcome) => Some(outcome.worker),
+            Self::Signal(signal) => Some(signal.worker),
+            Self::Parked(_) | Self::Unreadable(_) => None,
         }
     }
 
