@@ -207,21 +207,29 @@ async fn failure(trial: &mut Trial, request: &Request) -> Result<String, Flaw> {
 }
 
 async fn unreadable(trial: &mut Trial) -> Result<String, Flaw> {
-    let (request, mark) = (trial.good()?, trial.stage.mark());
-    let message = Message { r#type: "buzzer.request.v9".into(), ..request.to_message() };
+    let unknown = Message { r#type: "buzzer.request.v9".into(), ..trial.good()?.to_message() };
+    parked(trial, unknown, "a request of type buzzer.request.v9").await?;
+    let mut endless = trial.good()?.to_message();
+    endless.headers.retain(|(name, _)| name != "timeout-ms");
+    parked(trial, endless, "a request without the header timeout-ms").await?;
+    trial.still_works().await?;
+    Ok("parked with a reason".into())
+}
+
+/// Sends what cannot be read, and waits until it is put aside.
+async fn parked(trial: &mut Trial, message: Message, what: &str) -> Result<(), Flaw> {
+    let (mark, id) = (trial.stage.mark(), message.message_id.clone());
     trial.stage.send_message(message).await?;
     let parked = trial.stage.hear(mark, trial.patience, |word| match word {
         Word::Parked(message) => Some(message.headers.iter().any(|(name, _)| name == "parked-reason")),
-        Word::Outcome(outcome) if outcome.run == request.run => Some(false),
+        Word::Outcome(outcome) if id == Some(outcome.run.to_string()) => Some(false),
         _ => None,
     });
     match parked.await {
-        Some(true) => {}
-        Some(false) => return failed("a request of type buzzer.request.v9 was answered, or parked without a reason"),
-        None => return failed("a request of type buzzer.request.v9 was not put into the parking"),
+        Some(true) => Ok(()),
+        Some(false) => failed(format!("{what} was answered, or parked without a reason")),
+        None => failed(format!("{what} was not put into the parking")),
     }
-    trial.still_works().await?;
-    Ok("parked with a reason".into())
 }
 
 async fn progress(trial: &mut Trial) -> Result<String, Flaw> {
