@@ -30,6 +30,9 @@ pub enum Failure {
     /// So many checks of `buzzer doctor`, or rows of `buzzer worker-test`, failed.
     #[error("not well: {0} of the checks failed")]
     Unwell(usize),
+    /// Somebody stopped `buzzer worker-test`. What it had declared is deleted.
+    #[error("stopped before all was tried")]
+    Stopped,
     /// A bench saw nothing move for too long.
     #[error("{missing} jobs were not done, and nothing moved for {patience}; --patience waits longer")]
     Missing { missing: u64, patience: Span },
@@ -87,7 +90,7 @@ impl Failure {
             Self::Client(ClientError::Unreachable { .. } | ClientError::Strange { .. }) => 3,
             Self::Prove(ProveError::NoFault(_)) => 2,
             // As of a program that Ctrl-C has ended.
-            Self::Prove(ProveError::Stopped) => 130,
+            Self::Stopped | Self::Prove(ProveError::Stopped) => 130,
             Self::Prove(_) | Self::Open(_) | Self::Store(_) | Self::Baseline(_) | Self::Broker(_) => 3,
         }
     }

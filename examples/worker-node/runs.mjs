@@ -37,19 +37,27 @@ export class Runs {
   }
 
   async receive(message, channel) {
-    const { type, messageId, headers } = message.properties;
+    const { messageId } = message.properties;
     const run = this.held.get(messageId);
     if (run?.message) {
       Object.assign(run, { message, channel }); // delivered again: its run goes on, and answers for this one now
     } else if (run || this.#answered.has(messageId)) {
       acknowledge(channel, message); // only its acknowledgement was lost
-    } else if (type !== "buzzer.request.v1" || headers.kind !== this.kind.name) {
-      const reason = { "parked-from": this.wire.queue, "parked-reason": `no request for ${this.kind.name}` };
+    } else if (this.#flaw(message)) {
+      const reason = { "parked-from": this.wire.queue, "parked-reason": this.#flaw(message) };
       await this.wire.handOver("", "request", message.content, { headers: reason, exchange: "parking" });
       acknowledge(channel, message);
     } else {
       await this.#serve(new Run(message, channel));
     }
+  }
+
+  // Why it cannot be run, if it cannot.
+  #flaw({ properties: { type, messageId, headers = {} } }) {
+    if (type !== "buzzer.request.v1" || headers.kind !== this.kind.name) return `no request for ${this.kind.name}`;
+    if (!messageId) return "its message_id is missing";
+    const missing = ["dispatch", "attempt", "timeout-ms"].find((name) => !Number.isInteger(headers[name]));
+    return missing && `its header ${missing} is missing, or no number`;
   }
 
   async #serve(run) {

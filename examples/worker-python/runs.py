@@ -29,6 +29,7 @@ class Run:
     def __init__(self, message):
         self.id, self.message, self.body, self.headers = message.message_id, message, message.body, message.headers
         self.taken_at, self.started_at, self.stopped, self.n, self.news = time.monotonic(), None, None, 0, None
+        self.work = None  # until it is served
 
     def progress(self, percent, message=None):
         """Tells how far it is. What is not sent when more is told is left out."""
@@ -36,7 +37,8 @@ class Run:
 
     def stop(self, result, reason=None):
         self.stopped = self.stopped or (result, b"", {"reason": reason})
-        self.work.cancel()
+        if self.work:
+            self.work.cancel()
 
 
 class Runs:
@@ -71,17 +73,29 @@ class Runs:
             run.message = message  # delivered again: its run goes on, and answers for this one now
         elif run or message.message_id in self.answered:
             await acknowledge(message)  # only its acknowledgement was lost
-        elif message.type != "buzzer.request.v1" or message.headers.get("kind") != self.kind["name"]:
-            reason = {"parked-from": self.wire.queue, "parked-reason": f"no request for {self.kind['name']}"}
+        elif flaw := self.flaw(message):
+            reason = {"parked-from": self.wire.queue, "parked-reason": flaw}
             await self.wire.hand_over("", "request", message.body, headers=reason, exchange="parking")
             await acknowledge(message)
         else:
             run = self.held[message.message_id] = Run(message)
             run.serving = asyncio.create_task(self.serve(run))  # one of ours: the library's end with their channel
 
+    def flaw(self, message):
+        """Why it cannot be run, if it cannot."""
+        if message.type != "buzzer.request.v1" or message.headers.get("kind") != self.kind["name"]:
+            return f"no request for {self.kind['name']}"
+        if not message.message_id:
+            return "its message_id is missing"
+        for name in ("dispatch", "attempt", "timeout-ms"):
+            if not isinstance(message.headers.get(name), int):
+                return f"its header {name} is missing, or no number"
+
     async def serve(self, run):
         async with AsyncExitStack() as turn:  # what the run takes up until it is answered
             run.work = asyncio.create_task(self.work(run, turn))
+            if run.stopped:  # since it was taken
+                run.work.cancel()
             if run.headers.get("x-delivery-count", 0) >= 2 and not run.headers.get("alone"):
                 run.stop("returned", "suspect")
             if run.id in self.canceled:

@@ -1,13 +1,15 @@
 //! The workers of `examples/` that speak AMQP in other languages: what Buzzer promises holds for their kinds, too.
 
+use std::path::Path;
 use std::time::Duration;
 
 use buzzer_tests::example_worker::{ExampleWorker, Language};
 use buzzer_tests::outside::{Api, Outside};
 use buzzer_tests::rabbitmq::RabbitNode;
-use buzzer_tests::wait::eventually;
+use buzzer_tests::wait::{eventually, within};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::users::Users;
 
@@ -146,6 +148,18 @@ async fn stops(language: Language) {
     let _next = start().await;
     let done = client.done(&long, LIMIT).await;
     assert_eq!((&done["output"], &done["attempt"]), (&output(language, 30), &json!(1)), "{done}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_is_canceled_in_the_tick_in_which_it_takes_a_request() {
+    let [python, worker] = &Language::Python.command_line().await[..] else { panic!("a program and its argument") };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/foreign_cancel.py");
+    let example = Path::new(worker).parent().expect("a folder");
+    let mut command = Command::new(python);
+    command.arg("-B").arg(script).arg(example).kill_on_drop(true);
+    let ran = within("the script", LIMIT, command.output()).await.unwrap();
+    let (out, said) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(out.trim(), "canceled", "{said}");
 }
 
 macro_rules! in_each_language {

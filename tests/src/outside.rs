@@ -111,16 +111,30 @@ impl Outside {
 
     /// What `buzzer worker-test` says; for `--json`, that is.
     pub async fn worker_test(&self, arguments: &[&str]) -> Tries {
-        let mut command = tokio::process::Command::new(COMMAND.path());
-        command.arg("worker-test").args(arguments).kill_on_drop(true).env_clear();
-        command.env("BUZZER_BROKER", &self.broker).env("BUZZER_DEMO", "1");
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        // Nothing is written beside the example in Python.
-        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        let mut command = tokio::process::Command::from(self.worker_test_command(arguments));
+        command.kill_on_drop(true);
         let output = within("buzzer worker-test", TRIES_LIMIT, command.output()).await.expect("the command runs");
         let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
         let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         Tries { status: output.status.code().unwrap_or(-1), rows, complaint }
+    }
+
+    /// The same command, running already.
+    ///
+    /// # Panics
+    /// When it was not built.
+    pub fn start_worker_test(&self, arguments: &[&str]) -> Process {
+        Process::start(&mut self.worker_test_command(arguments)).expect("the command runs")
+    }
+
+    fn worker_test_command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(COMMAND.path());
+        command.arg("worker-test").args(arguments).env_clear();
+        command.env("BUZZER_BROKER", &self.broker).env("BUZZER_DEMO", "1");
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // Nothing is written beside the example in Python.
+        command.env("PYTHONDONTWRITEBYTECODE", "1");
+        command
     }
 
     /// Where the worker's own program is.

@@ -13,7 +13,9 @@ pub(super) fn server() -> Value {
         "host": "localhost:8080",
         "protocol": "ws",
         "description": "The API itself, where it listens unless `BUZZER_LISTEN` says otherwise. A client sends its key as \
-                        `Authorization: Bearer KEY`; a browser opens the events of a job with `?ticket=`.",
+                        `Authorization: Bearer KEY`; a browser, which cannot, opens either channel with `?ticket=`. Over \
+                        `/v1/socket`, who was let in by a ticket may follow and unfollow what that opens; other commands \
+                        are answered with a problem.",
     })
 }
 

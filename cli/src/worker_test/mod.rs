@@ -17,15 +17,16 @@ use buzzer_shared::from_file::FromFile;
 use buzzer_shared::id::WorkerId;
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::message::Request;
+use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::Span;
-use buzzer_shared::topology::Topology;
+use buzzer_shared::topology::{Declaration, Queue, Topology};
 use bytes::Bytes;
 use clap::Args;
 use url::Url;
 
 use self::inputs::{InputArgs, Inputs};
 use self::rows::Row;
-use self::stage::{Mark, Stage, Word};
+use self::stage::{Mark, Stage, Venue, Word};
 use self::trial::Trial;
 use self::worker::Worker;
 use crate::failure::Failure;
@@ -97,13 +98,26 @@ impl WorkerTest {
         let Self { kind, inputs, only, patience, json, prefix, worker, .. } = self;
         let prefix = prefix.unwrap_or_else(|| format!("worker-test-{:016x}", fastrand::u64(..)));
         let inputs = inputs.read()?;
-        refuse_a_real_one(&url, &prefix).await?;
+        refuse_a_real_one(&url, &prefix, &kind).await?;
         let rows: Vec<Row> = Row::ALL.into_iter().filter(|row| only.is_empty() || only.contains(row)).collect();
         let worker = worker.split_first().map(|(program, arguments)| Worker::new(program, arguments, &url, &prefix));
-        let stage = Stage::open(url, &prefix, kind.clone()).await?;
-        let meeting = Meeting { stage, worker, inputs, kind, patience: patience.as_duration() };
-        let (report, stage) = meeting.try_all(&rows).await?;
-        stage.close().await;
+        let shutdown = Shutdown::on_signals()?;
+        let venue = Venue::new(url, &prefix, kind.clone());
+        let trying = async {
+            let stage = Stage::open(&venue).await?;
+            let meeting = Meeting { stage, worker, inputs, kind, patience: patience.as_duration() };
+            meeting.try_all(&rows).await
+        };
+        // The worker ends with the tries, before what it speaks to.
+        let tried = tokio::select! {
+            tried = Box::pin(trying) => tried,
+            () = shutdown.requested() => Err(Failure::Stopped),
+        };
+        tokio::select! {
+            () = venue.clear() => {}
+            () = shutdown.forced() => {}
+        }
+        let report = tried?;
         report.print(json)?;
         match report.failures() {
             0 => Ok(()),
@@ -124,7 +138,7 @@ struct Meeting {
 
 impl Meeting {
     /// Waits for the worker, and tries these rows on it.
-    async fn try_all(mut self, rows: &[Row]) -> Result<(Report, Stage), Failure> {
+    async fn try_all(mut self, rows: &[Row]) -> Result<Report, Failure> {
         let suspect = if rows.contains(&Row::Suspect) { self.prepare_suspect().await } else { None };
         if let Some(worker) = &mut self.worker {
             worker.start().map_err(|error| Failure::Usage(format!("cannot start the worker: {error}")))?;
@@ -135,7 +149,7 @@ impl Meeting {
             for row in rows.iter().filter(|row| **row != Row::Announce) {
                 report.skip(row.name(), "no worker is there");
             }
-            return Ok((report, self.stage));
+            return Ok(report);
         };
         let Self { stage, worker, mut inputs, patience, .. } = self;
         if let Some(example) = &spec.example {
@@ -145,7 +159,7 @@ impl Meeting {
         for row in rows {
             report.add(row.name(), tried(*row, &mut trial).await);
         }
-        Ok((report, trial.stage))
+        Ok(report)
     }
 
     /// A request that has come back twice, as long as nobody else takes it. Its input does not matter, for it is not run.
@@ -194,18 +208,31 @@ async fn tried(row: Row, trial: &mut Trial) -> Finding {
     }
 }
 
-/// An API under the same prefix would take what the worker says, and the tries would be jobs of nobody.
-async fn refuse_a_real_one(url: &Url, prefix: &str) -> Result<(), Failure> {
+/// All under the prefix is deleted at the end. What is there already may be a Buzzer's, also of one that is stopped: its
+/// queues hold outcomes that are not stored yet, and parked messages.
+async fn refuse_a_real_one(url: &Url, prefix: &str, kind: &Kind) -> Result<(), Failure> {
     let unseen = |unseen: Unseen| match unseen {
         Unseen::Away(reason) => DeclareError::Away(reason),
         Unseen::Refused(reason) => DeclareError::Refused { what: "a connection".into(), reason },
     };
-    let queue = Topology::new(prefix).replies_queue();
+    let topology = Topology::new(prefix);
     let survey = Survey::open(url).await.map_err(unseen)?;
-    match survey.consumers(&queue).await.map_err(unseen)? {
-        Sight::There(consumers) if consumers > 0 => {
-            Err(Failure::Usage(format!("somebody takes from {queue}, perhaps an API: name another --prefix")))
+    for declaration in [topology.fixed(), topology.requests(kind)].concat() {
+        let Declaration::Queue(Queue { name, .. }) = declaration else { continue };
+        match survey.waiting(&name).await.map_err(unseen)? {
+            Sight::There(messages) => return Err(Failure::Usage(taken(&name, messages))),
+            // Who may not look may not delete either.
+            Sight::Absent | Sight::Hidden => {}
         }
-        Sight::There(_) | Sight::Absent | Sight::Hidden => Ok(()),
     }
+    Ok(())
+}
+
+/// Why a prefix is not tried on, and what to do.
+fn taken(queue: &str, messages: u32) -> String {
+    format!(
+        "{queue} is there already, with {messages} messages, and all under the prefix would be deleted at the end: name \
+         another --prefix, for it may belong to a Buzzer, also to one that is stopped. If a try left it that was killed, \
+         remove it with `rabbitmqctl delete_queue {queue}`"
+    )
 }

@@ -7,7 +7,7 @@ use buzzer_shared::message::{Control, Message, Request, Retry, ReturnReason, Run
 use clap::ValueEnum;
 
 use super::stage::{Mark, Word};
-use super::trial::{Flaw, Trial, announces, failed, tells_of, words};
+use super::trial::{Flaw, Trial, announces, failed, is_told_by, words};
 
 /// A worker that is asked answers at once; far less than the time between two announcements of its own.
 const ASKED: Duration = Duration::from_secs(10);
@@ -207,21 +207,29 @@ async fn failure(trial: &mut Trial, request: &Request) -> Result<String, Flaw> {
 }
 
 async fn unreadable(trial: &mut Trial) -> Result<String, Flaw> {
-    let (request, mark) = (trial.good()?, trial.stage.mark());
-    let message = Message { r#type: "buzzer.request.v9".into(), ..request.to_message() };
+    let unknown = Message { r#type: "buzzer.request.v9".into(), ..trial.good()?.to_message() };
+    parked(trial, unknown, "a request of type buzzer.request.v9").await?;
+    let mut endless = trial.good()?.to_message();
+    endless.headers.retain(|(name, _)| name != "timeout-ms");
+    parked(trial, endless, "a request without the header timeout-ms").await?;
+    trial.still_works().await?;
+    Ok("parked with a reason".into())
+}
+
+/// Sends what cannot be read, and waits until it is put aside.
+async fn parked(trial: &mut Trial, message: Message, what: &str) -> Result<(), Flaw> {
+    let (mark, id) = (trial.stage.mark(), message.message_id.clone());
     trial.stage.send_message(message).await?;
     let parked = trial.stage.hear(mark, trial.patience, |word| match word {
         Word::Parked(message) => Some(message.headers.iter().any(|(name, _)| name == "parked-reason")),
-        Word::Outcome(outcome) if outcome.run == request.run => Some(false),
+        Word::Outcome(outcome) if id == Some(outcome.run.to_string()) => Some(false),
         _ => None,
     });
     match parked.await {
-        Some(true) => {}
-        Some(false) => return failed("a request of type buzzer.request.v9 was answered, or parked without a reason"),
-        None => return failed("a request of type buzzer.request.v9 was not put into the parking"),
+        Some(true) => Ok(()),
+        Some(false) => failed(format!("{what} was answered, or parked without a reason")),
+        None => failed(format!("{what} was not put into the parking")),
     }
-    trial.still_works().await?;
-    Ok("parked with a reason".into())
 }
 
 async fn progress(trial: &mut Trial) -> Result<String, Flaw> {
@@ -374,8 +382,8 @@ async fn kill(trial: &mut Trial) -> Result<String, Flaw> {
     trial.process()?.kill();
     let mark = trial.stage.mark();
     trial.start_again(Some(request.run)).await?;
-    let (run, patience) = (request.run, trial.patience);
-    let again = trial.stage.hear(mark, patience, |word| tells_of(word, run).then_some(()));
+    let (run, patience, id) = (request.run, trial.patience, trial.id);
+    let again = trial.stage.hear(mark, patience, |word| is_told_by(id, word, run).then_some(()));
     if again.await.is_none() {
         return failed("what it ran when it was killed did not come again: it was acknowledged before its outcome");
     }
@@ -391,8 +399,8 @@ async fn poison(trial: &mut Trial) -> Result<String, Flaw> {
     trial.process()?.kill();
     let mark = trial.stage.mark();
     trial.start_again(Some(request.run)).await?;
-    let run = request.run;
-    let again = trial.stage.hear(mark, BEATS, |word| tells_of(word, run).then_some(()));
+    let (run, id) = (request.run, trial.id);
+    let again = trial.stage.hear(mark, BEATS, |word| is_told_by(id, word, run).then_some(()));
     if again.await.is_some() {
         return failed("a suspect that had killed its worker came again: it was not acknowledged before it ran");
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use buzzer_shared::broker::amqp::AmqpBroker;
 use buzzer_shared::broker::amqp::removal;
 use buzzer_shared::broker::{Broker, DeclareError, PublishError, Receipts, Subscriber, Subscription};
-use buzzer_shared::id::RunId;
+use buzzer_shared::id::{RunId, WorkerId};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::message::{
     Announce, Beat, Control, Message, Outcome, Pulse, Reply, Request, Signal, Started, Unreadable,
 };
-use buzzer_shared::topology::Topology;
+use buzzer_shared::topology::{Declaration, Topology};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -20,10 +20,18 @@ use url::Url;
 /// So long the tries wait for a request that is nobody's but theirs.
 const BACK: Duration = Duration::from_secs(3);
 
+/// A prefix on a broker, and a kind, that are the tries' own. It outlives them, so that it is cleared however they end.
+#[derive(Debug)]
+pub struct Venue {
+    url: Url,
+    broker: Arc<AmqpBroker>,
+    topology: Topology,
+    kind: Kind,
+}
+
 /// A Buzzer on a broker, of which only the queues are there.
 #[derive(Debug)]
 pub struct Stage {
-    url: Url,
     broker: Arc<AmqpBroker>,
     topology: Topology,
     kind: Kind,
@@ -73,6 +81,18 @@ impl Word {
         }
     }
 
+    /// Who says it, as far as it can be read.
+    pub fn worker(&self) -> Option<WorkerId> {
+        match self {
+            Self::Announce(announce) => Some(announce.worker),
+            Self::Beat(beat) => Some(beat.worker),
+            Self::Started(started) => Some(started.worker),
+            Self::Outcome(outcome) => Some(outcome.worker),
+            Self::Signal(signal) => Some(signal.worker),
+            Self::Parked(_) | Self::Unreadable(_) => None,
+        }
+    }
+
     fn of_pulse(message: &Message) -> Result<Option<Self>, Unreadable> {
         Ok(match Pulse::read(message)? {
             Pulse::Announce(announce) => Some(Self::Announce(announce)),
@@ -93,14 +113,32 @@ impl Word {
     }
 }
 
+impl Venue {
+    /// Nothing is declared yet.
+    pub fn new(url: Url, prefix: &str, kind: Kind) -> Self {
+        let broker = AmqpBroker::connect(url.clone(), "buzzer worker-test");
+        Self { url, broker, topology: Topology::new(prefix), kind }
+    }
+
+    /// Deletes all that was declared, and hangs up. Silent where the broker is away: then somebody else has to.
+    pub async fn clear(self) {
+        self.broker.close().await;
+        removal::remove(&self.url, &self.declared()).await;
+    }
+
+    fn declared(&self) -> Vec<Declaration> {
+        [self.topology.fixed(), self.topology.requests(&self.kind)].concat()
+    }
+}
+
 impl Stage {
-    /// Declares all that a worker of `kind` needs, and listens.
+    /// Declares all that a worker of the kind needs, and listens.
     ///
     /// # Errors
-    /// When the broker is away or refuses.
-    pub async fn open(url: Url, prefix: &str, kind: Kind) -> Result<Self, DeclareError> {
-        let (broker, topology) = (AmqpBroker::connect(url.clone(), "buzzer worker-test"), Topology::new(prefix));
-        broker.declare([topology.fixed(), topology.requests(&kind)].concat()).await?;
+    /// When the broker is away or refuses. Some may be declared then.
+    pub async fn open(venue: &Venue) -> Result<Self, DeclareError> {
+        venue.broker.declare(venue.declared()).await?;
+        let (broker, topology, kind) = (Arc::clone(&venue.broker), venue.topology.clone(), venue.kind.clone());
         let (said, coming) = mpsc::unbounded_channel();
         let mut listening = JoinSet::new();
         let take = |queue| broker.subscribe(Subscription { queue, declare: Vec::new(), receipts: Receipts::Automatic });
@@ -109,7 +147,7 @@ impl Stage {
         listening.spawn(listen(take(topology.signals_queue()), Word::of_signal, said.clone()));
         let parked = |message: &Message| Ok(Some(Word::Parked(message.clone())));
         listening.spawn(listen(take(topology.parking_queue()), parked, said));
-        Ok(Self { url, broker, topology, kind, coming, heard: Vec::new(), sent: Vec::new(), _listening: listening })
+        Ok(Self { broker, topology, kind, coming, heard: Vec::new(), sent: Vec::new(), _listening: listening })
     }
 
     /// Everything that is heard from now on comes behind this.
@@ -199,13 +237,6 @@ impl Stage {
             }
         }
         Ok(true)
-    }
-
-    /// Deletes what was declared, and hangs up. Silent where the broker is away: then somebody else has to.
-    pub async fn close(self) {
-        self.broker.close().await;
-        let declared = [self.topology.fixed(), self.topology.requests(&self.kind)].concat();
-        removal::remove(&self.url, &declared).await;
     }
 }
 

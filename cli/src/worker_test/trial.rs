@@ -227,6 +227,11 @@ pub fn tells_of(word: &Word, run: RunId) -> bool {
     word.run() == Some(run) || matches!(word, Word::Beat(beat) if beat.held.contains(&run))
 }
 
+/// Whether this worker says that it has the run. What another had said before it ended may arrive late.
+pub fn is_told_by(worker: WorkerId, word: &Word, run: RunId) -> bool {
+    word.worker() == Some(worker) && tells_of(word, run)
+}
+
 /// A result in words that fit behind "it ended".
 pub fn words(result: &RunResult) -> String {
     match result {
@@ -237,5 +242,26 @@ pub fn words(result: &RunResult) -> String {
         }
         RunResult::Canceled => "canceled".into(),
         RunResult::Returned(reason) => format!("returned, {}", reason.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use buzzer_shared::message::{Beat, Started};
+
+    use super::*;
+
+    #[test]
+    fn what_a_killed_worker_had_said_is_not_the_word_of_the_next() {
+        let now = SystemClock.now();
+        let run = RunId { job: JobId::new(now), dispatch: 1 };
+        let (killed, next) = (WorkerId::new(now), WorkerId::new(now));
+        let beat = Word::Beat(Beat { worker: killed, held: vec![run], leaving: false });
+        let started = Word::Started(Started { run, worker: killed, at: now, charged: true });
+        for word in [beat, started] {
+            assert!(tells_of(&word, run), "{word:?}");
+            assert!(is_told_by(killed, &word, run), "{word:?}");
+            assert!(!is_told_by(next, &word, run), "{word:?}");
+        }
     }
 }

@@ -1,10 +1,17 @@
 //! `buzzer worker-test`: good workers pass in each language, and each row notices a flaw.
 
 use std::path::Path;
+use std::time::Duration;
 
 use buzzer_tests::example_worker::Language;
 use buzzer_tests::outside::{Outside, Tries};
 use buzzer_tests::rabbitmq::RabbitNode;
+use buzzer_tests::wait::eventually;
+use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
+use rustix::process::Signal;
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the examples are given. Long enough for every try, with something to tell at each half second.
 const SLOW: &str = r#"{"text": "a\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na", "seconds_per_line": 3}"#;
@@ -30,6 +37,12 @@ async fn tries(arguments: &[&str], worker: &[String]) -> Tries {
     let worker: Vec<_> = worker.iter().map(String::as_str).collect();
     let arguments = [arguments, &["--json", "--"], &worker].concat();
     Outside::on(RabbitNode::shared().await).worker_test(&arguments).await
+}
+
+/// All exchanges and queues that bear a prefix.
+async fn names(node: &RabbitNode, prefix: &str) -> Vec<String> {
+    let listed = [node.ctl(&["list_queues", "name"]).await, node.ctl(&["list_exchanges", "name"]).await].concat();
+    listed.lines().filter(|name| name.starts_with(prefix)).map(str::to_owned).collect()
 }
 
 async fn example_passes(language: Language) {
@@ -83,13 +96,9 @@ async fn each_row_notices_a_flaw() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_no_worker_is_told_what_to_do() {
-    let outside = Outside::on(RabbitNode::shared().await);
-    let api = outside.api(&[]).await;
+    let node = RabbitNode::shared().await;
+    let outside = Outside::on(node);
     let soon = ["--kind", "echo", "--patience", "1s", "--json"];
-
-    let taken = outside.worker_test(&[&soon[..], &["--prefix", &outside.prefix]].concat()).await;
-    assert!(taken.status == 2 && taken.complaint.contains("perhaps an API"), "{taken:?}");
-    drop(api);
 
     let nobody = outside.worker_test(&[&soon[..], &["--prefix", "nobody"]].concat()).await;
     assert_eq!((nobody.of("fail"), nobody.of("skip").len(), nobody.status), (vec!["announce"], 13, 1), "{nobody:?}");
@@ -99,7 +108,7 @@ async fn who_has_no_worker_is_told_what_to_do() {
     assert!(dead.text("announce").contains("it ended, exit status: 1"), "{dead:?}");
 
     for (arguments, expected) in [
-        (&["--", "no-such-program"][..], "cannot start the worker"),
+        (&["--prefix", "no-such-program", "--", "no-such-program"][..], "cannot start the worker"),
         (&["--broker", "embedded", "--", "true"], "name a RabbitMQ with --broker"),
         (&["--input", "{", "--", "true"], "is not JSON"),
         (&[], "--prefix"),
@@ -107,6 +116,7 @@ async fn who_has_no_worker_is_told_what_to_do() {
         let refused = outside.worker_test(&[&soon[..], arguments].concat()).await;
         assert!(refused.status == 2 && refused.complaint.contains(expected), "{expected}: {refused:?}");
     }
+    assert_eq!(names(node, "no-such-program").await, Vec::<String>::new());
     let away = outside.worker_test(&[&soon[..], &["--broker", "amqp://127.0.0.1:1/%2f", "--", "true"]].concat()).await;
     assert_eq!(away.status, 3, "{away:?}");
 }
@@ -125,4 +135,50 @@ async fn a_worker_that_somebody_else_has_started_is_tried_as_far_as_it_goes() {
     for tried in ["announce", "run", "progress", "beat", "cancel", "duplicate", "alone"] {
         assert!(tries.of("ok").contains(&tried), "{tried}: {tries:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_stopped_buzzer_has_on_the_broker_is_left_alone() {
+    let node = RabbitNode::shared().await;
+    let outside = Outside::on(node);
+    let mut api = outside.api(&[]).await;
+    api.process().terminate().await;
+    let (line, parking) = (node.connect().await, format!("{}.parking", outside.prefix));
+    let channel = line.create_channel().await.unwrap();
+    channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let parked = channel.basic_publish(parking.as_str().into(), "".into(), options, b"soup", properties).await.unwrap();
+    assert!(parked.await.unwrap().is_ack());
+
+    let arguments = ["--kind", "echo", "--patience", "1s", "--prefix", &outside.prefix, "--", "true"];
+    let taken = outside.worker_test(&arguments).await;
+    let queue = format!("{}.parking.v1", outside.prefix);
+    assert!(taken.status == 2 && taken.complaint.contains(&format!("delete_queue {queue}")), "{taken:?}");
+    let got = channel.basic_get(queue.as_str().into(), BasicGetOptions::default()).await.unwrap();
+    assert_eq!(got.expect("the message is still there").delivery.data, b"soup");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_it_finds_nothing_left() {
+    let node = RabbitNode::shared().await;
+    let outside = Outside::on(node);
+    for (signal, prefix) in [(Signal::INT, "interrupted"), (Signal::TERM, "terminated")] {
+        let mut running = outside.start_worker_test(&["--kind", "echo", "--prefix", prefix, "--", "sleep", "1000"]);
+        let declared = format!("{prefix}.requests.echo.v1");
+        eventually("a stage", LIMIT, async || names(node, prefix).await.contains(&declared).then_some(())).await;
+        running.signal(signal);
+        let status = running.end(LIMIT).await.unwrap();
+        assert_eq!((status.code(), names(node, prefix).await), (Some(130), Vec::new()), "{prefix}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_declare_a_part_only_leaves_nothing() {
+    let node = RabbitNode::shared().await;
+    let exchanges = r"^a-part\.(requests|replies|control|parking)$";
+    let url = node.user("a-part", [exchanges, ".*", ".*"]).await;
+    let arguments = ["--kind", "echo", "--prefix", "a-part", "--broker", url.as_str(), "--", "true"];
+    let tries = Outside::on(node).worker_test(&arguments).await;
+    assert!(tries.status == 3 && tries.complaint.contains("refused to declare"), "{tries:?}");
+    assert_eq!(names(node, "a-part").await, Vec::<String>::new());
 }

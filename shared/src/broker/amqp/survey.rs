@@ -198,24 +198,13 @@ impl Survey {
     /// # Errors
     /// When RabbitMQ does not answer.
     pub async fn waiting(&self, queue: &str) -> Result<Sight<u32>, Unseen> {
-        Ok(self.queue(queue).await?.map(|queue| queue.message_count()))
-    }
-
-    /// How many take messages from a queue.
-    ///
-    /// # Errors
-    /// When RabbitMQ does not answer.
-    pub async fn consumers(&self, queue: &str) -> Result<Sight<u32>, Unseen> {
-        Ok(self.queue(queue).await?.map(|queue| queue.consumer_count()))
-    }
-
-    async fn queue(&self, queue: &str) -> Result<Sight<lapin::Queue>, Unseen> {
         let channel = self.channel().await?;
         let name = short("the queue", queue).map_err(|error| Unseen::Refused(error.to_string()))?;
         let passive = QueueDeclareOptions::default().passive();
         let answer = within(channel.queue_declare(name, passive, FieldTable::default())).await;
         close(channel).await;
-        sight(answer).ok_or_else(|| Unseen::Away(format!("queue {queue}: {}", Failed::Silent)))
+        let seen = sight(answer).ok_or_else(|| Unseen::Away(format!("queue {queue}: {}", Failed::Silent)))?;
+        Ok(seen.map(|queue| queue.message_count()))
     }
 
     async fn sight(&self, declaration: &Declaration) -> Result<Sight<()>, Unseen> {
