@@ -47,7 +47,7 @@ pub(super) fn command(order: &Order, directory: &Path, complaint: &Complaint) ->
     let mut command = Command::new("/proc/self/exe");
     command.arg0(NAME).arg(complaint.0.path()).arg(serde_json::to_string(&order.bounds)?);
     command.arg(&order.program).args(&order.args);
-    command.env_clear().envs(&order.environment).current_dir(directory).process_group(0);
+    command.env_clear().envs(&order.environment.0).current_dir(directory).process_group(0);
     Ok(command)
 }
 
