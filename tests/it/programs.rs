@@ -255,6 +255,22 @@ async fn what_goes_wrong_is_told_for_what_it_is() {
     assert!(home.is_tidy());
 }
 
+/// It says neither that it was not started, nor does it hold its guard up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_program_leaves_in_its_directory_is_nobodys_word() {
+    let home = Home::new();
+    let system = home.up().await;
+    let client = system.client();
+    for leave in ["mkfifo", "ln -s /dev/zero", "echo no >"] {
+        let script = format!("{leave} .buzzer-not-started; ls -A .. | jq -Rsc '{{result: split(\"\\n\")[:-1]}}'");
+        let job = run(&client, "script", &script).await;
+        assert_eq!(job["state"], "succeeded", "{leave}: {}", job["error"]);
+        let beside = job["output"].as_array().unwrap();
+        assert_eq!(beside.len(), 1, "a program finds its own directory alone: {beside:?}");
+        assert!(home.is_tidy(), "{leave}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_may_leave_its_input_unread_and_is_tried_again_as_it_says() {
     let home = Home::new();

@@ -42,7 +42,7 @@ impl JobError {
         Self::new(Retry::Never, &detail)
     }
 
-    /// The input fits the kind's schema, and cannot be worked on all the same.
+    /// The input cannot be worked on, whether or not the API had it fit the kind's schema.
     pub(crate) fn rejected_input(detail: impl fmt::Display) -> Self {
         Self::fail(detail).with_type(job::REJECTED_INPUT).with_title("The handler cannot read this input")
     }

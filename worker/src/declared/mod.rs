@@ -21,7 +21,7 @@ use self::contract::Contract;
 use self::kind::{DeclaredKind, Work};
 use self::table::{ExecTable, File, KindTable, Memory, PushTable, Size};
 use crate::builder::{BuildError, WorkerBuilder};
-use crate::exec::{self, Limits, Program};
+use crate::exec::{self, Environment, Limits, Program};
 use crate::handler::HandlerOptions;
 use crate::push::Service;
 
@@ -202,16 +202,16 @@ impl Source {
         let path = which::which_in(program.as_ref(), std::env::var_os("PATH"), &self.folder)
             .map_err(|reason| Mistake::Program { program: program.as_ref().clone(), reason }.at(program))?;
         let limits = limits(&table).map_err(|mistake| mistake.at(program))?;
-        let mut environment = std::collections::BTreeMap::new();
+        let mut environment = Environment::default();
         for name in table.pass_env {
             let value = variable(name.as_ref()).map_err(|mistake| mistake.at(&name))?;
-            environment.insert(name.into_inner(), value);
+            environment.0.insert(name.into_inner(), value);
         }
         for (name, value) in table.env {
             if !is_name(name.as_ref()) {
                 return Err(Mistake::VariableName(name.as_ref().clone()).at(&name));
             }
-            environment.insert(name.into_inner(), value);
+            environment.0.insert(name.into_inner(), value);
         }
         Ok(Program { path, args: table.args, environment, limits })
     }
@@ -342,7 +342,7 @@ mod tests {
         let kind = kind("[[kind]]\nname = 'a'\n[kind.exec]\nprogram = './run.sh'\n");
         let program = program(&kind);
         assert!(program.path.is_absolute() && program.path.ends_with("run.sh"), "{program:?}");
-        assert!(program.args.is_empty() && program.environment.is_empty());
+        assert!(program.args.is_empty() && program.environment.0.is_empty());
         let cores = u16::try_from(std::thread::available_parallelism().unwrap().get()).ok();
         assert_eq!(kind.options.slots, cores);
         let expected = Limits {
@@ -398,8 +398,8 @@ mod tests {
         let Program { path, args, environment, limits } = program(&kind);
         assert!(path.is_absolute() && path.ends_with("sh"), "{path:?}");
         assert_eq!(args, &["-c", "true"]);
-        assert_eq!((environment["A"].as_str(), environment["B"].as_str()), ("1", "2"));
-        assert_eq!((&environment["PATH"], environment.len()), (&std::env::var("PATH").unwrap(), 3));
+        assert_eq!((environment.0["A"].as_str(), environment.0["B"].as_str()), ("1", "2"));
+        assert_eq!((&environment.0["PATH"], environment.0.len()), (&std::env::var("PATH").unwrap(), 3));
         let expected =
             Limits { memory: None, cpu: Some(2), files: 32, stdout: 1000, line: 1024, grace: Duration::ZERO };
         assert_eq!(limits, &expected);

@@ -11,8 +11,8 @@ use serde_json::Value;
 use toml::Spanned;
 use url::Url;
 
-/// The whole file.
-#[derive(Debug, Deserialize)]
+/// The whole file. Neither it nor a table that leads to `env` has `Debug`: values there may be secrets.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct File {
     #[serde(default)]
@@ -20,7 +20,7 @@ pub(super) struct File {
 }
 
 /// A `[[kind]]`, with either `[kind.exec]` or `[kind.push]`.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KindTable {
     pub(super) name: Spanned<Kind>,
@@ -49,7 +49,7 @@ pub(super) struct RetryTable {
     max_backoff: Option<Span>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExecTable {
     /// With a slash in it, from the folder of the file; without, from `PATH`.

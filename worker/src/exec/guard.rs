@@ -18,7 +18,7 @@ use rustix::process::{
 };
 use tempfile::TempDir;
 
-use super::launch;
+use super::launch::{self, Complaint};
 use super::order::{Order, Report, line};
 
 /// What a process is called that is a guard.
@@ -66,6 +66,13 @@ enum Event {
     Ended(WaitStatus),
 }
 
+/// A program that was started, and what is there for its run alone.
+struct Begun {
+    running: Running,
+    directory: TempDir,
+    complaint: Complaint,
+}
+
 /// A program that runs.
 struct Running {
     id: Pid,
@@ -80,12 +87,11 @@ fn run() -> io::Result<()> {
     // Nobody may be there any more to be told: then there is nothing to tell.
     let mut tell = |report: &Report| control.write_all(&line(report)?);
     let report = match begin(&order, input, orders) {
-        Ok((running, directory)) => {
+        Ok(Begun { running, directory, complaint }) => {
             let _ = tell(&Report::Started { id: running.id.as_raw_nonzero().get() });
             let status = running.end();
-            let complaint = launch::complaint(directory.path());
             let left_behind = directory.close().err().map(|error| error.to_string());
-            match complaint {
+            match complaint.read() {
                 Some(reason) => Report::NotStarted { reason },
                 None => Report::Ended { status: status.as_raw(), left_behind },
             }
@@ -97,17 +103,18 @@ fn run() -> io::Result<()> {
 }
 
 /// Starts the program. The error says why it cannot be, and what to do.
-fn begin(order: &Order, input: Vec<u8>, orders: BufReader<UnixStream>) -> Result<(Running, TempDir), String> {
-    let directory = tempfile::Builder::new().prefix("buzzer-run-").tempdir_in(&order.directories);
-    let directory = directory.map_err(|error| {
-        format!("no directory could be made for the run ({error}); set TMPDIR to where the worker may write")
-    })?;
+fn begin(order: &Order, input: Vec<u8>, orders: BufReader<UnixStream>) -> Result<Begun, String> {
+    let no_room =
+        |error| format!("no directory could be made for the run ({error}); set TMPDIR to where the worker may write");
+    let directory = tempfile::Builder::new().prefix("buzzer-run-").tempdir_in(&order.directories).map_err(no_room)?;
+    let complaint = Complaint::none_in(&order.directories).map_err(no_room)?;
     set_child_subreaper(Some(getpid())).map_err(|error| format!("its orphans would be nobody's: {error}"))?;
-    let mut command = launch::command(order, directory.path()).map_err(|error| error.to_string())?;
+    let mut command = launch::command(order, directory.path(), &complaint).map_err(|error| error.to_string())?;
     let mut child = command.stdin(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
     let id = Pid::from_child(&child);
     let events = helpers(id, child.stdin.take(), input, orders);
-    Ok((Running { id, events, grace: Duration::from_millis(order.grace_ms) }, directory))
+    let running = Running { id, events, grace: Duration::from_millis(order.grace_ms) };
+    Ok(Begun { running, directory, complaint })
 }
 
 /// Threads: one to hand the program its input, one to hear the worker, one to hear of the program's end.

@@ -13,8 +13,6 @@ mod program;
 mod tail;
 mod verdict;
 
-use std::collections::BTreeMap;
-
 use buzzer_shared::kind::Kind;
 use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
@@ -24,7 +22,7 @@ pub use self::guard::guard;
 use self::guarded::{Guarded, Leash, NoEnd};
 use self::line::{Line, Told};
 use self::order::{Bounds, Order};
-pub(crate) use self::program::{Limits, Program};
+pub(crate) use self::program::{Environment, Limits, Program};
 use self::tail::Tail;
 pub(crate) use self::verdict::broken;
 use self::verdict::{Breach, not_started, unguarded, verdict};
@@ -75,8 +73,8 @@ impl Program {
             ("BUZZER_ATTEMPT", ctx.attempt().to_string()),
             ("BUZZER_KIND", kind.to_string()),
         ];
-        let mut environment: BTreeMap<_, _> = self.environment.clone();
-        environment.extend(of_job.map(|(name, value)| (name.to_owned(), value)));
+        let mut environment = self.environment.clone();
+        environment.0.extend(of_job.map(|(name, value)| (name.to_owned(), value)));
         Order {
             program: self.path.clone(),
             args: self.args.clone(),

@@ -1,10 +1,11 @@
 //! What a worker and the guard of a program say to each other, over a socket that no program ever sees.
 
-use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use super::program::Environment;
 
 /// The one word that a worker says after its order. To hang up means the same.
 pub(super) const STOP: &str = "stop\n";
@@ -16,7 +17,7 @@ const LONGEST: u64 = 16 << 20;
 pub(super) struct Order {
     pub(super) program: PathBuf,
     pub(super) args: Vec<String>,
-    pub(super) environment: BTreeMap<String, String>,
+    pub(super) environment: Environment,
     /// Where the run gets a directory of its own.
     pub(super) directories: PathBuf,
     pub(super) bounds: Bounds,
@@ -80,13 +81,15 @@ pub(super) fn line(of: &impl Serialize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn order(input_bytes: u64) -> Order {
         Order {
             program: "/bin/cat".into(),
             args: vec!["a b".into()],
-            environment: BTreeMap::from([("A".into(), "1\n2".into())]),
+            environment: Environment(BTreeMap::from([("A".into(), "1\n2".into())])),
             directories: "/tmp".into(),
             bounds: Bounds { memory: None, cpu_seconds: Some(1), files: 16 },
             grace_ms: 1,
@@ -100,6 +103,8 @@ mod tests {
         sent.extend(b"a\n\nbstop\n");
         let mut from = &sent[..];
         let (read, input) = Order::read(&mut from).unwrap();
+        assert_eq!(read.environment.0["A"], "1\n2");
+        assert!(!format!("{read:?}").contains("1\\n2"), "{read:?}");
         assert_eq!((read.args, input, from), (order(4).args, b"a\n\nb".to_vec(), STOP.as_bytes()));
     }
 

@@ -21,7 +21,7 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     /// As much as was taken.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
     /// Whether there is more, beyond what is taken.
     pub(super) more: bool,
 }
@@ -42,7 +42,7 @@ impl Answer {
                 let most = self.body.len();
                 Err(broken(format!("{name} answered with a body of more than {most} bytes. {}", self.beginning())))
             }
-            status if status.is_success() => match RawJson::try_from(Bytes::copy_from_slice(&self.body)) {
+            status if status.is_success() => match RawJson::try_from(self.body.clone()) {
                 Ok(output) => Ok(output),
                 Err(_) => Err(broken(self.no_json(name))),
             },
@@ -123,7 +123,12 @@ mod tests {
     fn answer(status: u16, headers: &[(HeaderName, &'static str)], body: &str) -> Result<String, JobError> {
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
         let status = StatusCode::from_u16(status).unwrap();
-        let answer = Answer { status, headers: headers.collect(), body: body.into(), more: body.len() > 500 };
+        let answer = Answer {
+            status,
+            headers: headers.collect(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            more: body.len() > 500,
+        };
         answer.output("POST a.example", NOW).map(|output| String::from_utf8_lossy(output.as_bytes()).into_owned())
     }
 

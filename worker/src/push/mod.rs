@@ -82,7 +82,7 @@ impl Service {
         let response = self.egress.send(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let (body, more) = read(response, self.answer_max).await?;
-        Ok(Answer { status, headers, body, more })
+        Ok(Answer { status, headers, body: Bytes::from(body), more })
     }
 
     /// There was no whole answer. Another time may be better.
