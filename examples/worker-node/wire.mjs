@@ -49,6 +49,7 @@ export class Wire {
       await hearing.assertQueue(control, { exclusive: true, autoDelete: true, durable: false });
       await hearing.bindQueue(control, `${prefix}.control`, "");
       await hearing.consume(control, (message) => this.#obey(message).catch(broke), { noAck: true });
+      console.error(`connected, for jobs of ${this.kind.name}`);
       await Promise.all([this.#pulse(), this.#take(back, watch, broke)]);
     };
     await Promise.race([broken, using()]);

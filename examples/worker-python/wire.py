@@ -46,6 +46,7 @@ class Wire:
             control = await hearing.declare_queue(f"{PREFIX}.control.{self.worker}", exclusive=True, auto_delete=True)
             await control.bind(f"{PREFIX}.control")
             await control.consume(self.obey, no_ack=True)
+            print(f"connected, for jobs of {self.kind['name']}", file=sys.stderr)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self.pulse())
                 tasks.create_task(self.take(back, broken))

@@ -70,7 +70,7 @@ pub struct StockConfig {
 
     /// A file that declares more kinds, each run by a program or by a service: `worker.toml`, see
     /// docs/guides/write-a-worker.md.
-    #[arg(long = "config", env = "BUZZER_WORKER_CONFIG", value_name = "FILE")]
+    #[arg(long = "config", alias = "worker-config", env = "BUZZER_WORKER_CONFIG", value_name = "FILE")]
     pub declared: Option<Declared>,
 }
 

@@ -59,8 +59,8 @@ pub enum Mistake {
     SchemaFile { file: PathBuf, reason: String },
     #[error("the example does not fit the schema of its input: {0}")]
     Example(String),
-    #[error("{program:?} cannot be run ({reason}): install it, or name it with a slash, from where this file is")]
-    Program { program: String, reason: which::Error },
+    #[error("{program:?} cannot be run: {hint}")]
+    Program { program: String, hint: String },
     #[error("this program cannot run others: let its `main` call `buzzer_worker::guard` first")]
     NoGuard,
     #[error("{0:?} cannot be a variable's name, which has no `=` and is not empty")]
@@ -194,13 +194,26 @@ impl Source {
         schema.map_err(|reason| Mistake::SchemaFile { file, reason })
     }
 
+    /// Why a program that was not found cannot be run, and what to do.
+    fn not_runnable(&self, program: &str) -> Mistake {
+        let path = self.folder.join(program);
+        let hint = match (program.contains('/'), path.exists()) {
+            (false, _) => {
+                "it is not on the worker's PATH: install it, or name it with a slash, from where this file is".into()
+            }
+            (true, false) => format!("there is no file {}", path.display()),
+            (true, true) => format!("it is no program yet, `chmod +x {}` makes it one", path.display()),
+        };
+        Mistake::Program { program: program.into(), hint }
+    }
+
     fn program(&self, table: ExecTable) -> Result<Program, Misplaced> {
         let program = &table.program;
         if !exec::is_possible() {
             return Err(Mistake::NoGuard.at(program));
         }
         let path = which::which_in(program.as_ref(), std::env::var_os("PATH"), &self.folder)
-            .map_err(|reason| Mistake::Program { program: program.as_ref().clone(), reason }.at(program))?;
+            .map_err(|_| self.not_runnable(program.as_ref()).at(program))?;
         let limits = limits(&table).map_err(|mistake| mistake.at(program))?;
         let mut environment = Environment::default();
         for name in table.pass_env {
@@ -452,9 +465,18 @@ mod tests {
             (format!("{head}{exec}{head}{exec}"), "line 6: the kind a is declared twice"),
             (format!("{head}[kind.exec]\n"), "line 3: missing field `program`"),
             (format!("{head}{exec}shell = true\n"), "line 5: unknown field `shell`"),
-            (format!("{head}[kind.exec]\nprogram = './no.sh'\n"), "line 4: \"./no.sh\" cannot be run"),
-            (format!("{head}[kind.exec]\nprogram = './plain.txt'\n"), "line 4: \"./plain.txt\" cannot be run"),
-            (format!("{head}[kind.exec]\nprogram = 'no-such-program'\n"), "line 4: \"no-such-program\" cannot be run"),
+            (
+                format!("{head}[kind.exec]\nprogram = './no.sh'\n"),
+                "line 4: \"./no.sh\" cannot be run: there is no file ",
+            ),
+            (
+                format!("{head}[kind.exec]\nprogram = './plain.txt'\n"),
+                "line 4: \"./plain.txt\" cannot be run: it is no program yet, `chmod +x ",
+            ),
+            (
+                format!("{head}[kind.exec]\nprogram = 'no-such-program'\n"),
+                "line 4: \"no-such-program\" cannot be run: it is not on the worker's PATH",
+            ),
             (
                 format!("{head}{exec}memory = '1MB'\n"),
                 "line 5: \"1MB\" is not a size, like 1MiB, 512KiB or 100000, or `unlimited`",
