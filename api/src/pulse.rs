@@ -11,6 +11,7 @@ use buzzer_shared::message::{Announce, Beat, Control, Knock, Pulse};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinSet;
 
 use crate::catalog::Catalog;
@@ -48,6 +49,8 @@ struct Opening {
     /// Those that could not be made. The next announcement tries them again, or a new line.
     failed: HashSet<Kind>,
     asked_at: Option<Time>,
+    /// What was looked at, and need not be again.
+    refused: contracts::Refused,
 }
 
 impl Pulses {
@@ -128,7 +131,7 @@ impl Pulses {
     }
 
     async fn announced(&self, mut announce: Announce, opening: &mut Opening) -> Result<(), StoreError> {
-        contracts::sift(&mut announce, |spec| self.catalog.knows(spec));
+        aside(|| contracts::sift(&mut announce, |spec| self.catalog.knows(spec), &mut opening.refused));
         self.journal.store.announce(&announce, self.clock.now()).await?;
         self.look_around().await?;
         self.open_all(announce.kinds.iter().map(|spec| &spec.name), opening);
@@ -221,5 +224,33 @@ impl Pulses {
         if let Err(error) = self.broker.publish(self.topology.to_workers(), Control::Announce.to_message()).await {
             tracing::debug!(%error, "the workers could not be asked for their kinds");
         }
+    }
+}
+
+/// Looks at something that may take a while. Meanwhile other tasks go on, where there are threads for them.
+fn aside<T>(look: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(look),
+        _ => look(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_thread_looks_itself() {
+        assert_eq!(aside(|| 7), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_while_something_is_looked_at() {
+        let (ask, asked) = std::sync::mpsc::channel();
+        let other = tokio::spawn(async move {
+            tokio::spawn(async move { ask.send(()) });
+            aside(|| asked.recv_timeout(Duration::from_secs(20)))
+        });
+        assert_eq!(other.await.unwrap(), Ok(()));
     }
 }

@@ -15,6 +15,7 @@ use super::schema::Document;
 const CHANGES_MAX: usize = 50;
 /// So many pairs of schemas are compared; alternatives of alternatives make many.
 const PAIRS_MAX: usize = 5_000;
+const TOO_LARGE: &str = "the schemas are too large to be compared to their end";
 /// So deep do the two go into each other.
 const DEPTH_MAX: usize = 100;
 const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
@@ -131,13 +132,16 @@ impl Place {
     }
 }
 
+/// Pairs of values that one look has met. Where they stand tells them apart.
+type Met = HashSet<(*const Value, *const Value)>;
+
 #[derive(Debug)]
 struct Comparison<'a> {
     side: Side,
     wide: Document<'a>,
     narrow: Document<'a>,
     /// Pairs that were compared, or are: what refers to itself must come to an end.
-    compared: HashSet<(*const Value, *const Value)>,
+    compared: Met,
     found: Vec<Change>,
     pairs: usize,
 }
@@ -151,7 +155,7 @@ impl<'a> Comparison<'a> {
         self.pairs += 1;
         if self.pairs > PAIRS_MAX || place.depth > DEPTH_MAX {
             // Said each time, or an alternative that was not looked at would pass for one that fits.
-            self.unclear(place, "the schemas are too large to be compared to their end");
+            self.unclear(place, TOO_LARGE);
             return;
         }
         if narrow.as_bool() == Some(true) || wide.as_bool() == Some(false) {
@@ -182,6 +186,11 @@ impl<'a> Comparison<'a> {
         for wide in wides {
             let mut fewest: Option<Vec<Change>> = None;
             for narrow in narrows {
+                // What is left would be found too large one by one, and what was compared copied each time.
+                if self.pairs > PAIRS_MAX {
+                    self.unclear(place, TOO_LARGE);
+                    return;
+                }
                 let (compared, before) = (self.compared.clone(), std::mem::take(&mut self.found));
                 self.schemas(wide, narrow, place);
                 let found = std::mem::replace(&mut self.found, before);
@@ -232,10 +241,41 @@ impl<'a> Comparison<'a> {
         for keyword in RARE {
             match (wide.get(keyword), narrow.get(keyword)) {
                 (_, None) if keyword != "then" && keyword != "else" => {}
-                (Some(one), Some(other)) if alike(self.wide, one, self.narrow, other, 0) => {}
+                (Some(one), Some(other)) if self.alike(one, other, &mut HashSet::new(), 0) => {}
                 (None, None) => {}
                 _ => self.unclear(place, &format!("its {keyword} has changed")),
             }
+        }
+    }
+
+    /// Whether two say the same of values, wherever that is written. A pair that is under way, or was, is alike as far
+    /// as it goes: if it is not, that is found where it was met first, and then nothing is alike.
+    fn alike(&mut self, one: &Value, other: &Value, met: &mut Met, depth: usize) -> bool {
+        let (one, other) = (followed(self.wide, one), followed(self.narrow, other));
+        if !one.is_object() && !one.is_array() {
+            return one == other;
+        }
+        if !met.insert((one, other)) {
+            return true;
+        }
+        self.pairs += 1;
+        if self.pairs > PAIRS_MAX || depth > DEPTH_MAX {
+            return false;
+        }
+        match (one, other) {
+            (Value::Object(one), Value::Object(other)) => {
+                let telling = |fields: &Map<String, Value>| -> BTreeSet<String> {
+                    fields.keys().filter(|keyword| tells(keyword)).cloned().collect()
+                };
+                let keywords = telling(one);
+                keywords == telling(other)
+                    && keywords.iter().all(|keyword| self.alike(&one[keyword], &other[keyword], met, depth + 1))
+            }
+            (Value::Array(one), Value::Array(other)) => {
+                one.len() == other.len()
+                    && one.iter().zip(other).all(|(one, other)| self.alike(one, other, met, depth + 1))
+            }
+            _ => false,
         }
     }
 
@@ -468,29 +508,6 @@ fn required(fields: &Map<String, Value>) -> BTreeSet<&str> {
     fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
-/// Whether two say the same of values, wherever that is written.
-fn alike(one_in: Document<'_>, one: &Value, other_in: Document<'_>, other: &Value, depth: usize) -> bool {
-    if depth > DEPTH_MAX {
-        return false;
-    }
-    let (one, other) = (followed(one_in, one), followed(other_in, other));
-    match (one, other) {
-        (Value::Object(one), Value::Object(other)) => {
-            let telling = |fields: &Map<String, Value>| -> BTreeSet<String> {
-                fields.keys().filter(|keyword| tells(keyword)).cloned().collect()
-            };
-            let keywords = telling(one);
-            keywords == telling(other)
-                && keywords.iter().all(|keyword| alike(one_in, &one[keyword], other_in, &other[keyword], depth + 1))
-        }
-        (Value::Array(one), Value::Array(other)) => {
-            one.len() == other.len()
-                && one.iter().zip(other).all(|(one, other)| alike(one_in, one, other_in, other, depth + 1))
-        }
-        _ => one == other,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -665,6 +682,58 @@ mod tests {
         let begun = std::time::Instant::now();
         assert!(!compare(Side::Input, &part(6, 1), &part(6, 2)).is_empty());
         assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    /// Each of them refers to the next one twice: 2^60 ways lead to the last.
+    #[test]
+    fn what_is_compared_as_a_whole_is_compared_in_bounded_time() {
+        let chain = |last: Value, title: &str| {
+            let next = |n: usize| json!({ "$ref": format!("#/$defs/E{}", n + 1) });
+            let mut definitions: Map<_, _> =
+                (0..30).map(|n| (format!("E{n}"), json!({ "properties": { "a": next(n), "b": next(n) } }))).collect();
+            definitions.insert("E30".into(), last);
+            json!({ "title": title, "allOf": [{ "$ref": "#/$defs/E0" }], "$defs": definitions })
+        };
+        let (text, number) = (json!({ "type": "string" }), json!({ "type": "integer" }));
+        let begun = std::time::Instant::now();
+        assert_eq!(found(Side::Input, &chain(text.clone(), "old"), &chain(text.clone(), "new")), []);
+        let changed = found(Side::Input, &chain(text, "old"), &chain(number, "new"));
+        assert_eq!(changed, [("/input".into(), ChangeType::Unclear)]);
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+
+    /// Many fields, each with alternatives beyond what is compared: no alternative passes for one that fits.
+    #[test]
+    fn alternatives_past_the_bound_are_told_of_at_once() {
+        let many = |offset: usize| {
+            let alternatives: Vec<_> =
+                (0..300).map(|n| json!({ "type": "object", "properties": { "t": { "const": n + offset } } })).collect();
+            let field = |n: usize| (format!("p{n}"), json!({ "oneOf": alternatives }));
+            json!({ "type": "object", "properties": (0..20).map(field).collect::<Map<_, _>>() })
+        };
+        let begun = std::time::Instant::now();
+        let told = compare(Side::Input, &many(0), &many(1_000));
+        assert!(told.iter().any(|change| change.detail == TOO_LARGE), "{told:?}");
+        assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    }
+
+    #[test]
+    fn an_unchanged_type_that_holds_itself_is_no_change() {
+        let tree = |keyword: &str, note: &str, leaf: &str| {
+            let node = json!({ "properties": { "next": { "$ref": "#/$defs/T" }, "leaf": { "type": leaf } } });
+            let held = match keyword {
+                "allOf" | "prefixItems" => json!([{ "$ref": "#/$defs/T" }]),
+                "patternProperties" => json!({ "^a": { "$ref": "#/$defs/T" } }),
+                _ => json!({ "$ref": "#/$defs/T" }),
+            };
+            json!({ "description": note, "$defs": { "T": node }, keyword: held })
+        };
+        for keyword in ["allOf", "not", "prefixItems", "contains", "propertyNames", "patternProperties"] {
+            let (old, new) = (tree(keyword, "old", "string"), tree(keyword, "new", "string"));
+            assert_eq!(found(Side::Input, &old, &new), [], "{keyword}");
+            let changed = found(Side::Input, &old, &tree(keyword, "new", "null"));
+            assert_eq!(changed, [("/input".into(), ChangeType::Unclear)], "{keyword}");
+        }
     }
 
     /// A plain schema, with values that may or may not fit it.

@@ -7,6 +7,9 @@ use serde_json::Value;
 
 use super::schema::{Document, all, depth, look_at_shape};
 
+/// So many patterns may one contract hold, in its input and output together: each may become a program of
+/// [`PATTERN_MAX`], which takes time to make, and stays in memory.
+const PATTERNS_MAX: usize = 64;
 /// More misfits of one value help nobody.
 const MISFITS_MAX: usize = 20;
 /// What a pattern may take as a program, in bytes: a count like `{1000}` of a count makes it grow.
@@ -18,6 +21,25 @@ const FLAT: usize = 8;
 /// To list what is wrong, a part is looked at in each of the ways in which the schema comes to it, and so are the
 /// parts of it. Where that may become so many looks, it is only told that the value does not fit.
 const LOOKS_MAX: u64 = 10_000;
+
+/// Looks, before anything is compiled, whether the patterns of a whole contract are few enough.
+///
+/// # Errors
+/// How many there are, and what to do.
+pub(super) fn look_at_patterns(schemas: [&Value; 2]) -> Result<(), String> {
+    let of = |schema: &Value| {
+        let named = schema.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        named + usize::from(schema.get("pattern").is_some())
+    };
+    let patterns: usize = schemas.into_iter().flat_map(all).map(of).sum();
+    if patterns > PATTERNS_MAX {
+        return Err(format!(
+            "its schemas hold {patterns} patterns, and may hold {PATTERNS_MAX} together: refer to one that is used \
+             more than once by $ref, or use enum or maxLength"
+        ));
+    }
+    Ok(())
+}
 
 /// A schema that is ready to be tried on values. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -141,6 +163,24 @@ mod tests {
             let refused = Checker::new(&schema).unwrap_err();
             assert!(refused.contains(part), "{refused}");
         }
+    }
+
+    #[test]
+    fn patterns_are_counted_wherever_they_stand() {
+        let named = |count: usize| -> serde_json::Map<_, _> {
+            (0..count).map(|n| (format!("a{{{n}}}"), json!({ "pattern": "^a" }))).collect()
+        };
+        let half = json!({ "patternProperties": named(PATTERNS_MAX / 4) });
+        assert_eq!(look_at_patterns([&half, &half]), Ok(()));
+        let one = json!({ "$defs": { "a": { "items": { "pattern": "b" } } }, "properties": { "pattern": true } });
+        assert_eq!(look_at_patterns([&one, &half]), Ok(()));
+        let above = json!({ "not": half, "allOf": [one] });
+        for schemas in [[&above, &half], [&half, &above]] {
+            let refused = look_at_patterns(schemas).unwrap_err();
+            assert!(refused.contains("hold 65 patterns, and may hold 64"), "{refused}");
+        }
+        let data = json!({ "enum": [{ "pattern": "a" }], "default": { "patternProperties": named(100) } });
+        assert_eq!(look_at_patterns([&data, &data]), Ok(()));
     }
 
     #[test]

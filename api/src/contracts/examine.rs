@@ -1,12 +1,13 @@
 //! Whether what a worker says of its kinds is taken.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use buzzer_shared::kind::{KindSpec, Refusal};
 use buzzer_shared::message::Announce;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use super::checker::Checker;
+use super::checker::{Checker, look_at_patterns};
 use super::contradiction::contradiction;
 use super::schema::all;
 
@@ -20,12 +21,14 @@ const ENUM_MAX: usize = 2_000;
 const TITLE_MAX: usize = 200;
 /// So much is kept of what is not taken, of one worker.
 const REFUSALS_MAX: usize = 50;
+/// So many refusals are remembered, of all workers together.
+const REMEMBERED_MAX: usize = 1_000;
 const NAME_MAX: usize = 100;
 const REASON_MAX: usize = 500;
 
-/// Moves what cannot be taken to what is refused. What `is_taken` already is not looked at again: to look costs time,
-/// and every worker announces itself every half minute.
-pub fn sift(announce: &mut Announce, is_taken: impl Fn(&KindSpec) -> bool) {
+/// Moves what cannot be taken to what is refused. What `is_taken` already is not looked at again, and neither is what
+/// `refused` knows: to look costs time, and every worker announces itself every half minute.
+pub fn sift(announce: &mut Announce, is_taken: impl Fn(&KindSpec) -> bool, refused: &mut Refused) {
     let mut names = HashSet::new();
     let specs = std::mem::take(&mut announce.kinds);
     for spec in specs {
@@ -36,7 +39,7 @@ pub fn sift(announce: &mut Announce, is_taken: impl Fn(&KindSpec) -> bool) {
         } else if is_taken(&spec) {
             Ok(())
         } else {
-            examine(&spec)
+            refused.or_examine(&spec, examine)
         };
         match examined {
             Ok(()) => {
@@ -50,6 +53,36 @@ pub fn sift(announce: &mut Announce, is_taken: impl Fn(&KindSpec) -> bool) {
     for Refusal { kind, reason } in &mut announce.refused {
         shorten(kind, NAME_MAX);
         shorten(reason, REASON_MAX);
+    }
+}
+
+/// What was examined and not taken, whoever said it, with the reason.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// By the SHA-256 of what was said.
+    reasons: HashMap<[u8; 32], String>,
+}
+
+impl Refused {
+    fn or_examine(
+        &mut self,
+        spec: &KindSpec,
+        examine: impl FnOnce(&KindSpec) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let Ok(said) = serde_json::to_vec(spec) else { return examine(spec) };
+        let digest = Sha256::digest(said).into();
+        if let Some(reason) = self.reasons.get(&digest) {
+            return Err(reason.clone());
+        }
+        examine(spec).inspect_err(|reason| {
+            // Who says always something else makes it forget, and nothing more.
+            if self.reasons.len() == REMEMBERED_MAX {
+                self.reasons.clear();
+            }
+            let mut reason = reason.clone();
+            shorten(&mut reason, REASON_MAX);
+            self.reasons.insert(digest, reason);
+        })
     }
 }
 
@@ -75,6 +108,7 @@ pub fn examine(spec: &KindSpec) -> Result<(), String> {
     if spec.retry.max_attempts == 0 {
         return Err("it has no attempts: give its retry policy at least one".into());
     }
+    look_at_patterns([&spec.input_schema, &spec.output_schema])?;
     let input = usable("input_schema", &spec.input_schema)?;
     usable("output_schema", &spec.output_schema)?;
     if let Some(example) = &spec.example
@@ -157,12 +191,29 @@ mod tests {
         examine(&KindSpec { example: Some(json!(7)), ..spec("a") }).unwrap();
     }
 
+    /// Each would take long to compile, and none is.
+    #[test]
+    fn many_large_patterns_are_refused_at_once() {
+        let patterns: serde_json::Map<_, _> = (0..2_000)
+            .map(|n| (n.to_string(), json!({ "pattern": format!("(\\pL{{1,40}}){{1,{}}}", n + 1) })))
+            .collect();
+        let schema = json!({ "properties": patterns });
+        for spec in
+            [KindSpec { input_schema: schema.clone(), ..spec("a") }, KindSpec { output_schema: schema, ..spec("a") }]
+        {
+            let begun = std::time::Instant::now();
+            let refused = examine(&spec).unwrap_err();
+            assert!(refused.contains("2000 patterns"), "{refused}");
+            assert!(begun.elapsed() < std::time::Duration::from_secs(2), "{:?}", begun.elapsed());
+        }
+    }
+
     #[test]
     fn the_other_kinds_go_on() {
         let bad = KindSpec { input_schema: json!(false), ..spec("bad") };
         let mut said = announce(vec![spec("a"), bad.clone(), spec("b"), spec("a")]);
         said.refused.push(Refusal { kind: "N".repeat(200), reason: "ü".repeat(2000) });
-        sift(&mut said, |_| false);
+        sift(&mut said, |_| false, &mut Refused::default());
         assert_eq!(said.kinds, [spec("a"), spec("b")]);
         let refused: Vec<_> =
             said.refused.iter().map(|refusal| refusal.kind.chars().take(3).collect::<String>()).collect();
@@ -170,11 +221,29 @@ mod tests {
         assert!(said.refused[0].kind.len() < 110 && said.refused[0].reason.chars().count() == REASON_MAX + 1);
 
         let mut known = announce(vec![bad]);
-        sift(&mut known, |_| true);
+        sift(&mut known, |_| true, &mut Refused::default());
         assert_eq!(known.refused, [], "what was taken once is not looked at again");
 
         let mut many = announce((0..KINDS_MAX + 100).map(|n| spec(&format!("k{n}"))).collect());
-        sift(&mut many, |_| false);
+        sift(&mut many, |_| false, &mut Refused::default());
         assert_eq!((many.kinds.len(), many.refused.len()), (KINDS_MAX, REFUSALS_MAX));
+    }
+
+    #[test]
+    fn what_was_refused_is_not_examined_again() {
+        let mut refused = Refused::default();
+        let long = || Err("ü".repeat(2_000));
+        let first = refused.or_examine(&spec("a"), |_| long());
+        assert_eq!(first, long());
+        let again = refused.or_examine(&spec("a"), |_| unreachable!("it is known"));
+        assert!(again.unwrap_err().starts_with("üü"));
+        let mended = KindSpec { title: "Mended".into(), ..spec("a") };
+        assert_eq!(refused.or_examine(&mended, |_| Ok(())), Ok(()));
+        assert_eq!(refused.or_examine(&mended, |_| long()), long(), "what is taken is not remembered here");
+        for n in 0..REMEMBERED_MAX * 2 {
+            let _ = refused.or_examine(&spec(&format!("k{n}")), |_| long());
+        }
+        assert!(refused.reasons.len() <= REMEMBERED_MAX);
+        assert!(refused.reasons.values().all(|reason| reason.chars().count() == REASON_MAX + 1));
     }
 }

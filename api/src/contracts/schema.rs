@@ -117,15 +117,40 @@ impl<'a> Document<'a> {
         self.find(schema.get("$ref")?.as_str()?)
     }
 
+    /// Only what [`all`] comes to is found: what stands elsewhere, as under a keyword that nobody knows or among data,
+    /// was not looked at, and would be compiled all the same.
     fn find(self, reference: &str) -> Option<&'a Value> {
         let place = reference.strip_prefix('#')?;
-        if place.is_empty() || place.starts_with('/') {
-            let place = percent_encoding::percent_decode_str(place).decode_utf8().ok()?;
-            return self.root.pointer(&place).filter(|found| is_schema(found));
+        if place.is_empty() {
+            return Some(self.root);
         }
-        let named = |schema: &&Value| schema.get("$anchor").and_then(Value::as_str) == Some(place);
-        all(self.root).into_iter().find(named)
+        // Who compiles it decodes `%2F` to a step more, and would come to another place.
+        if place.contains('%') {
+            return None;
+        }
+        let mut steps = place.strip_prefix('/')?.split('/').map(|step| step.replace("~1", "/").replace("~0", "~"));
+        let mut schema = self.root;
+        while let Some(keyword) = steps.next() {
+            let held = schema.as_object()?.get(&keyword)?;
+            let has = |keywords: &[(&str, Bearing)]| keywords.iter().any(|(known, _)| *known == keyword);
+            schema = match held {
+                Value::Object(named) if has(&MAPS) => named.get(&steps.next()?)?,
+                Value::Array(list) if has(&LISTS) => list.get(number(&steps.next()?)?)?,
+                one if has(&SINGLE) => one,
+                _ => return None,
+            };
+            if !is_schema(schema) {
+                return None;
+            }
+        }
+        Some(schema)
     }
+}
+
+/// A place in a list, as JSON pointers have it: there is one way to write each.
+fn number(step: &str) -> Option<usize> {
+    let number: usize = step.parse().ok()?;
+    (number.to_string() == step).then_some(number)
 }
 
 /// Looks whether a schema may be compiled and tried on anything: its size, its references, how often it bears on
@@ -171,7 +196,8 @@ fn look_at_references(document: Document<'_>, fields: &Map<String, Value>, is_ro
             return Err(format!("{keyword} is not supported: use $ref"));
         }
     }
-    if !is_root && fields.get("$id").is_some_and(Value::is_string) {
+    // The older drafts call it `id`.
+    if !is_root && ["$id", "id"].iter().any(|keyword| fields.get(*keyword).is_some_and(Value::is_string)) {
         return Err("a schema within it has an $id, which changes what references mean: leave it out".into());
     }
     let Some(reference) = fields.get("$ref") else { return Ok(()) };
@@ -180,8 +206,13 @@ fn look_at_references(document: Document<'_>, fields: &Map<String, Value>, is_ro
             let text: String = text.chars().take(100).collect();
             Err(format!("it refers to {text:?}, and nothing is fetched: put that under $defs"))
         }
-        Some(text) if document.find(text).is_none() => Err(format!("it refers to {text:?}, which is not in it")),
-        Some(_) => Ok(()),
+        Some(text) if document.find(text).is_some() => Ok(()),
+        Some(text) => {
+            let text: String = text.chars().take(100).collect();
+            Err(format!(
+                "it refers to {text:?}, where no schema stands: put one under $defs, and refer to it as \"#/$defs/name\""
+            ))
+        }
         None => Err("a $ref in it is no text".into()),
     }
 }
@@ -267,12 +298,58 @@ mod tests {
 
     #[test]
     fn a_reference_is_followed_within_the_document() {
-        let root = json!({ "$defs": { "a/b": { "$anchor": "here" } }, "$ref": "#/$defs/a~1b" });
+        let root = json!({ "$defs": { "a/b": { "not": { "title": "here" } } }, "$ref": "#/$defs/a~1b" });
         let document = Document { root: &root };
         assert_eq!(document.target(&root), root.pointer("/$defs/a~1b"));
-        assert_eq!(document.find("#here"), root.pointer("/$defs/a~1b"));
-        assert_eq!(document.find("#/$defs/a%7E1b"), root.pointer("/$defs/a~1b"));
-        assert_eq!(document.find("#there"), None);
+        assert_eq!(document.find("#/$defs/a~1b/not"), root.pointer("/$defs/a~1b/not"));
+        assert_eq!(document.find("#"), Some(&root));
+    }
+
+    /// Every place of a value, as a pointer.
+    fn places(value: &Value, at: &str) -> Vec<String> {
+        let parts: Vec<(String, &Value)> = match value {
+            Value::Object(fields) => {
+                fields.iter().map(|(name, part)| (name.replace('~', "~0").replace('/', "~1"), part)).collect()
+            }
+            Value::Array(items) => items.iter().enumerate().map(|(at, part)| (at.to_string(), part)).collect(),
+            _ => Vec::new(),
+        };
+        let within = parts.into_iter().flat_map(|(step, part)| places(part, &format!("{at}/{step}")));
+        std::iter::once(at.to_owned()).chain(within).collect()
+    }
+
+    /// A place that a reference could lead to and nothing was counted at would be a way around every bound.
+    #[test]
+    fn a_reference_leads_to_what_was_looked_at_and_nowhere_else() {
+        let mut root = json!({
+            "x": { "properties": { "a": true } },
+            "enum": [{ "items": true }],
+            "const": { "not": {} },
+            "default": { "properties": { "a": false } },
+            "examples": [true],
+            "required": ["a"],
+            "dependencies": { "a": ["b"], "c": { "items": [true, { "x": { "not": true } }] } },
+            "properties": { "$ref": {}, "a/b": {}, "m~n": {}, "": {}, "items": { "not": { "enum": [{}] } } },
+        });
+        for (keyword, _) in SINGLE {
+            root[keyword] = json!({ "x": {}, keyword: { "default": {} } });
+        }
+        for (keyword, _) in LISTS {
+            root[keyword] = json!([{ "x": {} }, false, { keyword: [{}] }]);
+        }
+        for keyword in ["patternProperties", "dependentSchemas", "$defs", "definitions"] {
+            root[keyword] = json!({ "x": { "x": {} }, keyword: { keyword: { "y": {} } } });
+        }
+        let document = Document { root: &root };
+        let seen: HashSet<_> = all(&root).into_iter().map(std::ptr::from_ref).collect();
+        let mut found = HashSet::new();
+        for place in places(&root, "") {
+            let schema = root.pointer(&place).map(std::ptr::from_ref);
+            let target = document.find(&format!("#{place}")).map(std::ptr::from_ref);
+            assert_eq!(target, schema.filter(|schema| seen.contains(schema)), "{place}");
+            found.extend(target);
+        }
+        assert_eq!(found, seen);
     }
 
     #[test]
@@ -303,7 +380,29 @@ mod tests {
             .map(|n| (n.to_string(), json!({ "$ref": format!("#/$defs/{}", n + 1) })))
             .chain([("40".into(), json!(true))])
             .collect();
+        // The same, out of sight: they stand under a keyword that nobody knows.
+        let mut hidden: Map<_, _> = (0..30)
+            .map(|n| {
+                let next = json!({ "$ref": format!("#/x/b{}", n + 1) });
+                (format!("b{n}"), json!({ "allOf": [next, next] }))
+            })
+            .chain([("b30".into(), json!(true))])
+            .collect();
+        hidden.insert("properties".into(), json!({ "a": { "$ref": "#/x/b0" } }));
         for (schema, part) in [
+            (json!({ "$ref": "#/x", "x": hidden }), "no schema stands"),
+            (json!({ "$ref": "#/$defs", "$defs": { "not": true } }), "no schema stands"),
+            (json!({ "$ref": "#/properties/a/x", "properties": { "a": { "x": {} } } }), "no schema stands"),
+            (json!({ "$ref": "#/enum/0", "enum": [{ "type": "string" }] }), "no schema stands"),
+            (json!({ "$ref": "#/default", "default": { "type": "string" } }), "no schema stands"),
+            (json!({ "$ref": "#/allOf/00", "allOf": [{ "type": "string" }] }), "no schema stands"),
+            (json!({ "$ref": "#/allOf/+0", "allOf": [{ "type": "string" }] }), "no schema stands"),
+            (json!({ "$ref": "#a", "$defs": { "a": { "$anchor": "a" } } }), "refer to it as"),
+            (json!({ "$ref": "#a", "$defs": { "a": { "$dynamicAnchor": "a" } } }), "refer to it as"),
+            (json!({ "$ref": "#/%24defs/a", "$defs": { "a": true } }), "no schema stands"),
+            (json!({ "$ref": "#/$defs/%61", "$defs": { "a": true } }), "no schema stands"),
+            (json!({ "$ref": "#/$defs/a%2Fx", "$defs": { "a%2Fx": true, "a": { "x": {} } } }), "no schema stands"),
+            (json!({ "items": { "id": "https://a.example" } }), "leave it out"),
             (nested, "nested deeper"),
             (json!({ "properties": many }), "more than 2000"),
             (json!({ "$ref": "#" }), "back to itself"),
@@ -314,7 +413,7 @@ mod tests {
             (json!({ "items": { "$ref": "https://a.example/schema" } }), "nothing is fetched"),
             (json!({ "items": { "$ref": "other.json#/a" } }), "nothing is fetched"),
             (json!({ "items": { "$ref": "file:///etc/passwd" } }), "nothing is fetched"),
-            (json!({ "$ref": "#/$defs/missing" }), "not in it"),
+            (json!({ "$ref": "#/$defs/missing" }), "no schema stands"),
             (json!({ "$ref": 7 }), "no text"),
             (json!({ "$dynamicRef": "#a" }), "use $ref"),
             (json!({ "items": { "$id": "https://a.example" } }), "leave it out"),
