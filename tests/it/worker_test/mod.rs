@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
 use buzzer_tests::example_worker::Language;
 use buzzer_tests::outside::{Outside, Tries};
 use buzzer_tests::rabbitmq::RabbitNode;
@@ -10,12 +14,15 @@ use buzzer_tests::wait::eventually;
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the examples are given. Long enough for every try, with something to tell at each half second.
 const SLOW: &str = r#"{"text": "a\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na\na", "seconds_per_line": 3}"#;
 const FAILING: &str = r#"{"text": "a", "fail_times": 9}"#;
+/// What a service is signed to with.
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 const ROWS: [&str; 14] = [
     "announce",
     "suspect",
@@ -78,6 +85,47 @@ async fn the_worker_in_rust_passes() {
 
     let echo = tries(&["--kind", "echo", "--only", "big-input"], &worker).await;
     assert_eq!((echo.of("ok"), echo.status), (vec!["big-input"], 0), "{echo:?}");
+}
+
+/// A kind of the stock worker, as a `worker.toml` with this in it declares it.
+async fn declared_passes(how: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), SECRET).unwrap();
+    let file = folder.path().join("worker.toml");
+    std::fs::write(&file, format!("[[kind]]\nname = \"tried\"\nexample = {{ text = \"a\" }}\nslots = 8\n{how}\n"))
+        .unwrap();
+    let worker = [Outside::worker_program(), "--config".into(), file].map(|part| part.display().to_string());
+    let arguments = ["--kind", "tried", "--slow-input", SLOW, "--failing-input", FAILING];
+    let tries = tries(&arguments, &worker).await;
+    assert_eq!((tries.of("ok"), tries.status), (ROWS.to_vec(), 0), "{tries:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_a_program_runs_passes() {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/worker_test/tried.py");
+    let program = format!("program = 'python3'\nargs = ['-B', '{}']\npass_env = ['PATH']", program.display());
+    declared_passes(&format!("[kind.exec]\n{program}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_a_service_runs_passes() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let service = Router::new().route("/", post(serve)).layer(DefaultBodyLimit::disable());
+    tokio::spawn(async move { axum::serve(listener, service).await });
+    declared_passes(&format!("[kind.push]\nurl = '{url}'\nsecret_file = 'secret'")).await;
+}
+
+/// The service: takes its time for each line, and fails as often as it is told to.
+async fn serve(headers: HeaderMap, Json(given): Json<Value>) -> Result<Json<Value>, StatusCode> {
+    let attempt: u64 = headers["buzzer-attempt"].to_str().unwrap().parse().unwrap();
+    if attempt <= given["fail_times"].as_u64().unwrap_or_default() {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let lines = given["text"].as_str().unwrap_or_default().lines().count();
+    let seconds = given["seconds_per_line"].as_f64().unwrap_or_default() * lines as f64;
+    tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+    Ok(Json(json!({ "lines": lines })))
 }
 
 #[tokio::test(flavor = "multi_thread")]
