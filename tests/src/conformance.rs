@@ -5,17 +5,16 @@
 //! problem and event. A server that is away is not asked for its document; the next answer then counts.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use bytes::Bytes;
-use jsonschema::Validator;
+use jsonschema::Draft;
 use reqwest::header::HeaderMap;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-/// A document comes at once, or its server is in trouble, which other tests look at.
-const DOCUMENT_LIMIT: Duration = Duration::from_secs(10);
+use crate::judge::{Judge, Library, lock};
+
 /// What HTTP itself adds to an answer, and `Allow`, which every `405` has.
 const OF_HTTP: [&str; 6] = ["allow", "connection", "content-length", "content-type", "date", "transfer-encoding"];
 /// What a proxy in front adds.
@@ -91,7 +90,7 @@ impl Asked {
             return Some(known);
         }
         // A kind may have been announced since, or another server have the port now.
-        let document = fetch(&origin).await?;
+        let document = READ.fetch(&format!("{origin}/openapi.json"), Document::new).await?;
         lock(&KNOWN).insert(origin, Arc::clone(&document));
         let checked = document.check(self, answered);
         checked.unwrap_or_else(|deviation| panic!("not as the document has it: {deviation}"));
@@ -99,37 +98,19 @@ impl Asked {
     }
 }
 
-/// The documents of the servers that were asked for it, and those that were ever read, by their texts: most servers of a
-/// run have the same.
+/// The documents of the servers that were asked for it, and those that were ever read.
 static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Document>>>> = LazyLock::new(Mutex::default);
-static READ: LazyLock<Mutex<HashMap<String, Arc<Document>>>> = LazyLock::new(Mutex::default);
+static READ: LazyLock<Library<Document>> = LazyLock::new(Library::default);
 
 /// One of the documents that were read so far. What they say of webhooks is the same in all.
 pub fn any() -> Option<Arc<Document>> {
-    lock(&READ).values().next().cloned()
-}
-
-async fn fetch(origin: &str) -> Option<Arc<Document>> {
-    let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(DOCUMENT_LIMIT).build();
-    let answer = client.expect("a client").get(format!("{origin}/openapi.json")).send().await.ok()?;
-    let text = answer.error_for_status().ok()?.text().await.ok()?;
-    let mut read = lock(&READ);
-    let document = read
-        .entry(text)
-        .or_insert_with_key(|text| Arc::new(Document::new(serde_json::from_str(text).expect("the document is JSON"))));
-    Some(Arc::clone(document))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    READ.any()
 }
 
 /// An OpenAPI document, as a judge.
 #[derive(Debug)]
 pub struct Document {
-    value: Value,
-    /// Compiled schemas, by where they stand in the document.
-    validators: Mutex<HashMap<String, Arc<Validator>>>,
+    judge: Judge,
 }
 
 impl Document {
@@ -138,7 +119,7 @@ impl Document {
         // Inputs and outputs are what a kind's own schema says.
         let ours = schemas.into_iter().flatten().filter(|(name, _)| !is_of_a_kind(name));
         ours.for_each(|(_, schema)| close(schema));
-        Self { value, validators: Mutex::default() }
+        Self { judge: Judge::new(value, Draft::Draft202012) }
     }
 
     /// # Errors
@@ -156,7 +137,7 @@ impl Document {
     /// How this is no event as the document has it.
     pub fn check_event(&self, event: &Value) -> Result<(), Deviation> {
         let deviation = |what| Deviation { at: format!("the event {event}"), what };
-        self.fits("/components/schemas/EventView", event).map_err(deviation)
+        self.judge.fits("/components/schemas/EventView", event).map_err(deviation)
     }
 
     /// # Errors
@@ -165,20 +146,20 @@ impl Document {
         let name = if body["type"] == "webhook.test" { "webhookTest" } else { "jobEvent" };
         let at = format!("/webhooks/{name}/post");
         let deviation = |what| Deviation { at: format!("the post {body}"), what };
-        let parameters = self.value.pointer(&at).map(|post| &post["parameters"]).and_then(Value::as_array);
+        let parameters = self.judge.document().pointer(&at).map(|post| &post["parameters"]).and_then(Value::as_array);
         for parameter in parameters.into_iter().flatten() {
             let header = parameter["name"].as_str().unwrap_or_default();
             if parameter["required"] == true && !headers.contains_key(header) {
                 return Err(deviation(format!("has no {header}")));
             }
         }
-        self.fits(&format!("{at}/requestBody/content/application~1json/schema"), body).map_err(deviation)
+        self.judge.fits(&format!("{at}/requestBody/content/application~1json/schema"), body).map_err(deviation)
     }
 
     /// Where the operation stands; or, where there is none, the problems by which that is said.
     fn operation(&self, method: &Method, path: &str) -> Result<String, &'static [&'static str]> {
         let method = if method == Method::HEAD { "get".into() } else { method.as_str().to_lowercase() };
-        let paths = self.value["paths"].as_object().expect("paths");
+        let paths = self.judge.document()["paths"].as_object().expect("paths");
         let fitting: Vec<_> = paths.iter().filter(|(template, _)| fits_path(template, path)).collect();
         if fitting.is_empty() {
             return Err(&["/problems/no-such-path"]);
@@ -193,7 +174,7 @@ impl Document {
 
     fn check_operation(&self, operation: &str, asked: &Asked, answered: &Answered<'_>) -> Result<(), String> {
         let response = format!("{operation}/responses/{}", answered.status.as_u16());
-        let documented = self.value.pointer(&response).ok_or("the status is not in the document")?;
+        let documented = self.judge.document().pointer(&response).ok_or("the status is not in the document")?;
         check_headers(documented, answered.headers)?;
         self.check_body(&response, documented, asked, answered)?;
         if answered.status.is_success() || answered.status == StatusCode::NOT_MODIFIED {
@@ -215,7 +196,7 @@ impl Document {
             return Ok(());
         }
         let value: Value = serde_json::from_slice(body).map_err(|error| format!("the body is not JSON: {error}"))?;
-        self.fits(&format!("{at}/content/{}/schema", escaped(media_type)), &value)?;
+        self.judge.fits(&format!("{at}/content/{}/schema", escaped(media_type)), &value)?;
         let types = documented["x-problem-types"].as_array();
         match types {
             Some(types) if !types.contains(&value["type"]) => Err(format!("{} is not among {types:?}", value["type"])),
@@ -226,7 +207,7 @@ impl Document {
 
     /// What was taken must be in the document as something that is taken.
     fn check_question(&self, operation: &str, asked: &Asked) -> Result<(), String> {
-        let documented = self.value.pointer(operation).expect("an operation that was found");
+        let documented = self.judge.document().pointer(operation).expect("an operation that was found");
         let parameters = documented["parameters"].as_array().map(Vec::as_slice).unwrap_or_default();
         let in_query = |name: &str| parameters.iter().any(|own| own["in"] == "query" && own["name"] == name);
         for (name, value) in asked.url.query_pairs() {
@@ -241,7 +222,7 @@ impl Document {
                 let body =
                     serde_json::from_slice(body).map_err(|error| format!("what was taken is not JSON: {error}"))?;
                 let schema = format!("{operation}/requestBody/content/application~1json/schema");
-                self.fits(&schema, &body).map_err(|why| format!("{body} was taken: {why}"))
+                self.judge.fits(&schema, &body).map_err(|why| format!("{body} was taken: {why}"))
             }
             _ => Ok(()),
         }
@@ -263,26 +244,7 @@ impl Document {
         if !refused {
             return Err(format!("not in the document, and answered by {problem}"));
         }
-        self.fits("/components/schemas/Problem", &problem)
-    }
-
-    fn fits(&self, at: &str, value: &Value) -> Result<(), String> {
-        let validator = self.validator(at)?;
-        let errors: Vec<_> =
-            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        if errors.is_empty() { Ok(()) } else { Err(format!("{} in {value}", errors.join("; "))) }
-    }
-
-    fn validator(&self, at: &str) -> Result<Arc<Validator>, String> {
-        if let Some(known) = lock(&self.validators).get(at) {
-            return Ok(Arc::clone(known));
-        }
-        let schema = self.value.pointer(at).ok_or_else(|| format!("there is no schema at {at}"))?;
-        let whole = json!({ "components": { "schemas": self.value["components"]["schemas"] }, "allOf": [schema] });
-        let validator = jsonschema::draft202012::new(&whole).map_err(|error| format!("{at}: {error}"))?;
-        let validator = Arc::new(validator);
-        lock(&self.validators).insert(at.into(), Arc::clone(&validator));
-        Ok(validator)
+        self.judge.fits("/components/schemas/Problem", &problem)
     }
 }
 

@@ -11,6 +11,7 @@ pub mod example_worker;
 pub mod foreign;
 pub mod hostile;
 pub mod inside;
+mod judge;
 pub mod ledger;
 pub mod load;
 pub mod lone;

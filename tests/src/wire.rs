@@ -1,11 +1,9 @@
 //! Whether what travels over AMQP and WebSockets is as `/asyncapi.json` has it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock, Mutex};
 
 use futures_util::StreamExt;
-use jsonschema::Validator;
+use jsonschema::Draft;
 use lapin::message::Delivery;
 use lapin::options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -14,15 +12,13 @@ use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
 
 use crate::conformance::{self, Deviation, close};
+use crate::judge::{Judge, Library, lock};
 use crate::rabbitmq::RabbitNode;
-
-const DOCUMENT_LIMIT: Duration = Duration::from_secs(10);
 
 /// An AsyncAPI document, as a judge.
 #[derive(Debug)]
 pub struct WireDocument {
-    value: Value,
-    validators: Mutex<HashMap<String, Arc<Validator>>>,
+    judge: Judge,
 }
 
 /// A message as RabbitMQ carried it.
@@ -55,20 +51,13 @@ impl WireDocument {
                 }
             }
         }
-        Self { value, validators: Mutex::default() }
+        Self { judge: Judge::new(value, Draft::Draft7) }
     }
 
     /// The document of the server at `base`, where it can be had.
     pub async fn of(base: &str) -> Option<Arc<Self>> {
-        static READ: LazyLock<Mutex<HashMap<String, Arc<WireDocument>>>> = LazyLock::new(Mutex::default);
-        let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().timeout(DOCUMENT_LIMIT).build();
-        let answer = client.expect("a client").get(format!("{base}/asyncapi.json")).send().await.ok()?;
-        let text = answer.error_for_status().ok()?.text().await.ok()?;
-        let mut read = lock(&READ);
-        let document = read
-            .entry(text)
-            .or_insert_with_key(|text| Arc::new(Self::new(serde_json::from_str(text).expect("the document is JSON"))));
-        Some(Arc::clone(document))
+        static READ: LazyLock<Library<WireDocument>> = LazyLock::new(Library::default);
+        READ.fetch(&format!("{base}/asyncapi.json"), Self::new).await
     }
 
     /// Looks at a message. `kind`: of the job that it is about, where that is known; then inputs and outputs are those of the
@@ -103,11 +92,11 @@ impl WireDocument {
     pub fn check_frame(&self, frame: &Value) -> Result<(), Deviation> {
         let name = format!("frame.{}", frame["type"].as_str().unwrap_or_default());
         let at = format!("/components/messages/{name}/payload");
-        self.fits(&at, frame).map_err(|what| Deviation { at: format!("the frame {frame}"), what })
+        self.judge.fits(&at, frame).map_err(|what| Deviation { at: format!("the frame {frame}"), what })
     }
 
     fn channels(&self, exchange: &str, key: &str) -> Vec<&Value> {
-        let channels = self.value["channels"].as_object().into_iter().flatten();
+        let channels = self.judge.document()["channels"].as_object().into_iter().flatten();
         let fits = |channel: &&Value| {
             let to = &channel["x-published-to"];
             let any = to["routingKey"].as_str().is_some_and(|own| own.starts_with('{'));
@@ -118,44 +107,21 @@ impl WireDocument {
 
     fn fits_message(&self, name: &str, carried: &Carried) -> Result<(), String> {
         let at = format!("/components/messages/{name}");
-        self.fits(&format!("{at}/x-properties"), &carried.properties)?;
-        self.fits(&format!("{at}/headers"), &carried.headers)?;
-        match self.value.pointer(&format!("{at}/payload")) {
+        self.judge.fits(&format!("{at}/x-properties"), &carried.properties)?;
+        self.judge.fits(&format!("{at}/headers"), &carried.headers)?;
+        match self.judge.document().pointer(&format!("{at}/payload")) {
             None if carried.body.is_empty() => Ok(()),
             None => Err("its body is not empty".into()),
             Some(_) => {
                 let body = serde_json::from_slice(&carried.body).map_err(|error| error.to_string())?;
-                self.fits(&format!("{at}/payload"), &body)
+                self.judge.fits(&format!("{at}/payload"), &body)
             }
         }
-    }
-
-    fn fits(&self, at: &str, value: &Value) -> Result<(), String> {
-        let validator = self.validator(at)?;
-        let errors: Vec<_> =
-            validator.iter_errors(value).map(|error| format!("{}: {error}", error.instance_path())).collect();
-        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
-    }
-
-    fn validator(&self, at: &str) -> Result<Arc<Validator>, String> {
-        if let Some(known) = lock(&self.validators).get(at) {
-            return Ok(Arc::clone(known));
-        }
-        let schema = self.value.pointer(at).ok_or_else(|| format!("there is no schema at {at}"))?;
-        let whole = json!({ "components": { "schemas": self.value["components"]["schemas"] }, "allOf": [schema] });
-        let validator = jsonschema::draft7::new(&whole).map_err(|error| format!("{at}: {error}"))?;
-        let validator = Arc::new(validator);
-        lock(&self.validators).insert(at.into(), Arc::clone(&validator));
-        Ok(validator)
     }
 }
 
 fn is_of_a_kind(message: &str) -> bool {
     message.starts_with("request.") || message.starts_with("outcome.succeeded.")
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hears all that one Buzzer sends over RabbitMQ, beside whom it is sent to.
