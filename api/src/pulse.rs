@@ -132,18 +132,26 @@ impl Pulses {
 
     async fn announced(&self, mut announce: Announce, opening: &mut Opening) -> Result<(), StoreError> {
         aside(|| contracts::sift(&mut announce, |spec| self.catalog.knows(spec), &mut opening.refused));
+        let refused_before = self.refused_before(announce.worker);
         self.journal.store.announce(&announce, self.clock.now()).await?;
         self.look_around().await?;
         self.open_all(announce.kinds.iter().map(|spec| &spec.name), opening);
         if !announce.refused.is_empty() {
-            self.refuse(announce.worker, announce.refused);
+            self.refuse(announce.worker, announce.refused, &refused_before);
         }
         Ok(())
     }
 
+    /// What the store has as refused of a worker.
+    fn refused_before(&self, worker: WorkerId) -> Vec<Refusal> {
+        let known = self.catalog.workers().into_iter().find(|known| known.id == worker);
+        known.map(|known| known.refused).unwrap_or_default()
+    }
+
     /// Tells a worker what of its announcement is not taken. All of them hear it, and one that misses it is told again.
-    fn refuse(&self, worker: WorkerId, kinds: Vec<Refusal>) {
-        for Refusal { kind, reason } in &kinds {
+    /// The log says it once: a worker announces itself every half minute.
+    fn refuse(&self, worker: WorkerId, kinds: Vec<Refusal>, before: &[Refusal]) {
+        for Refusal { kind, reason } in news(&kinds, before) {
             tracing::warn!(%worker, kind, reason, "what a worker says of a kind is not taken");
         }
         let (broker, route) = (Arc::clone(&self.broker), self.topology.to_workers());
@@ -235,9 +243,27 @@ fn aside<T>(look: impl FnOnce() -> T) -> T {
     }
 }
 
+/// The refusals that were not there before.
+fn news<'a>(refused: &'a [Refusal], before: &[Refusal]) -> impl Iterator<Item = &'a Refusal> {
+    refused.iter().filter(move |refusal| !before.contains(refusal))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn refusal(kind: &str, reason: &str) -> Refusal {
+        Refusal { kind: kind.into(), reason: reason.into() }
+    }
+
+    #[test]
+    fn a_refusal_is_news_once_and_again_for_another_reason() {
+        let refused = [refusal("a", "no slots"), refusal("b", "no time")];
+        let told = |before: &[Refusal]| news(&refused, before).map(|refusal| refusal.kind.clone()).collect::<Vec<_>>();
+        assert_eq!(told(&[]), ["a", "b"]);
+        assert_eq!(told(&refused), [""; 0]);
+        assert_eq!(told(&[refusal("a", "no attempts"), refusal("b", "no time")]), ["a"]);
+    }
 
     #[tokio::test]
     async fn one_thread_looks_itself() {

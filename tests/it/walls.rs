@@ -265,6 +265,7 @@ fn the_worker_calls_out_in_one_place() {
 fn decisions_are_pure() {
     let pure = [
         "shared/src/egress/",
+        "api/src/contracts/",
         "api/src/delivery/",
         "api/src/lifecycle/",
         "shared/src/retry.rs",
@@ -272,9 +273,11 @@ fn decisions_are_pure() {
     ];
     let all = ["api/src", "shared/src", "worker/src"].into_iter().flat_map(sources);
     for source in all.filter(|source| pure.iter().any(|pure| source.path.starts_with(pure))) {
+        // Its tests may take the time of it.
+        let decides = source.text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         for word in ["async fn", "async move", ".await;", ".await?", "tokio", "std::fs", "Instant", "fastrand", "Clock"]
         {
-            assert!(!source.text.contains(word), "{} names {word:?}, but decisions are pure", source.path);
+            assert!(!decides.contains(word), "{} names {word:?}, but decisions are pure", source.path);
         }
     }
 }
