@@ -35,7 +35,7 @@ impl Contract {
         if schema == Value::Bool(true) {
             return Ok(Self::any());
         }
-        jsonschema::meta::validate(&schema).map_err(told)?;
+        jsonschema::meta::validate(&schema).map_err(|error| told(&error))?;
         // As the API has them: a pattern that others choke on harms nobody, and what passes here passes there.
         let patterns = PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX);
         let validator = jsonschema::options().with_pattern_options(patterns).build(&schema).map_err(|error| {
@@ -44,7 +44,7 @@ impl Contract {
             } else {
                 ""
             };
-            told(error) + linear
+            told(&error) + linear
         })?;
         let references = references(&schema);
         Ok(Self { schema, validator: Some(Arc::new(validator)), references })
@@ -65,13 +65,13 @@ impl Contract {
         if looks > LOOKS_MAX {
             return Some("it does not fit, and is nested too deep to tell where".into());
         }
-        let misfits: Vec<_> = validator.iter_errors(&value).take(ERRORS_MAX).map(told).collect();
+        let misfits: Vec<_> = validator.iter_errors(&value).take(ERRORS_MAX).map(|error| told(&error)).collect();
         Some(misfits.join("; "))
     }
 }
 
 /// What is wrong, and where.
-fn told(error: ValidationError<'_>) -> String {
+fn told(error: &ValidationError<'_>) -> String {
     match error.instance_path().as_str() {
         "" => error.to_string(),
         place => format!("{place}: {error}"),
