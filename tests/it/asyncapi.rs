@@ -99,7 +99,11 @@ async fn each_kind_has_a_channel_with_its_own_schemas() {
             let payload = document["components"]["messages"][format!("{message}.{name}")]["payload"]["$ref"].as_str();
             let at = payload.unwrap().strip_prefix('#').unwrap();
             let (own, announced) = (document.pointer(at).unwrap(), &kind[format!("{schema}_schema")]);
-            assert_eq!(own["properties"].as_object().map(|own| own.len()), properties(announced), "{name} {schema}");
+            assert_eq!(
+                own["properties"].as_object().map(serde_json::Map::len),
+                properties(announced),
+                "{name} {schema}"
+            );
         }
     }
     assert_eq!(document["channels"]["replies"]["x-arguments"]["x-queue-type"], "quorum");
@@ -107,7 +111,7 @@ async fn each_kind_has_a_channel_with_its_own_schemas() {
 }
 
 fn properties(schema: &Value) -> Option<usize> {
-    schema["properties"].as_object().map(|properties| properties.len())
+    schema["properties"].as_object().map(serde_json::Map::len)
 }
 
 fn of_type(heard: &[Carried], r#type: &str) -> usize {

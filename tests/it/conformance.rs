@@ -44,6 +44,9 @@ async fn document(buzzer: &Inside) -> Document {
     Document::new(buzzer.get("/openapi.json").await.json())
 }
 
+/// Something that makes a message another one than the document has.
+type Damage = fn(&mut Value);
+
 #[tokio::test]
 async fn an_answer_that_is_not_in_the_document_is_noticed() {
     let buzzer = Inside::start().await;
@@ -123,7 +126,7 @@ async fn an_event_and_a_post_that_are_not_in_the_document_are_noticed() {
         .map(|name| (HeaderName::from_static(name), "1".parse().unwrap()))
         .into_iter()
         .collect();
-    let changes: [(&str, fn(&mut Value)); 4] = [
+    let changes: [(&str, Damage); 4] = [
         ("job.asleep", |event| event["type"] = json!("job.asleep")),
         ("colour", |event| event["colour"] = json!("red")),
         ("EventData", |event| event["data"] = json!({ "colour": "red" })),
