@@ -209,7 +209,8 @@ impl Findings<'_> {
             let before_success = succeeded && at + 2 == self.log.len();
             match entry.r#type {
                 LogType::Started => {
-                    let dispatch = self.begun_by(entry).ok_or_else(|| format!("{id} started, but nobody ran it"))?;
+                    let dispatch =
+                        self.begun_by(entry, started).ok_or_else(|| format!("{id} started, but nobody ran it"))?;
                     holds(dispatch > started || before_success, || {
                         format!("P2: dispatch {dispatch} of {id} started after {started}")
                     })?;
@@ -264,12 +265,15 @@ impl Findings<'_> {
     }
 
     /// The dispatch that an entry tells the start of: the last that its worker had begun by then. Where the word of the
-    /// start was overtaken, the entry has the time of a later signal.
-    fn begun_by(&self, started: &Entry) -> Option<u32> {
+    /// start was overtaken, the entry has the time of a later signal. Where it began several in one millisecond, it is the
+    /// next one after `before`, of which the log has told already.
+    fn begun_by(&self, started: &Entry, before: u32) -> Option<u32> {
         let worker = started.data.as_ref().map(|data| &data["worker"]);
         let its_own = |begun: &&Begun| begun.at <= started.at && worker == Some(&json!(begun.worker));
-        let begun = self.tale.begun.iter().chain(&self.tale.said_to_begin).filter(its_own);
-        begun.max_by_key(|begun| begun.at).map(|begun| begun.dispatch)
+        let begun = || self.tale.begun.iter().chain(&self.tale.said_to_begin).filter(its_own);
+        let last = begun().map(|begun| begun.at).max()?;
+        let then = || begun().filter(|begun| begun.at == last).map(|begun| begun.dispatch);
+        then().filter(|dispatch| *dispatch > before).min().or_else(|| then().max())
     }
 }
 
