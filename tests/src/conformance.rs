@@ -250,7 +250,9 @@ impl Document {
 
 /// Whether a proxy in front has answered by itself, since no API did. An API says nowhere what server it is.
 fn is_of_a_proxy(answered: &Answered<'_>) -> bool {
-    let by_itself = [StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT].contains(&answered.status);
+    let nobody = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
+    // What an API says has a media type, also that it cannot take a job now.
+    let by_itself = nobody.contains(&answered.status) && !answered.headers.contains_key("content-type");
     by_itself && answered.headers.contains_key("server")
 }
 
