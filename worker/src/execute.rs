@@ -230,7 +230,7 @@ impl Executor {
     async fn seat(&self, kind: &Registered, request: &Request) -> Option<(Seat, Option<Alone>)> {
         let core = if kind.runner.is_cpu() { Some(self.core(limit(kind, request)).await?) } else { None };
         let (alone, company) = if request.alone {
-            let (alone, company) = self.gate.enter_alone().await?;
+            let (alone, company) = self.gate.enter_alone(&kind.spec.name).await?;
             (Some(alone), company)
         } else {
             (None, self.gate.enter().await?)
