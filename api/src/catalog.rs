@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use buzzer_shared::contract::{Checker, Misfit};
 use buzzer_shared::id::WorkerId;
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::time::Time;
 use buzzer_shared::webhook;
 
-use crate::contracts::{Checker, Misfit};
 use crate::problem::Violation;
 use crate::store::{KnownContract, KnownKind, KnownWorker, Store, StoreError};
 

@@ -9,9 +9,31 @@ use crate::broker::amqp;
 use crate::from_file::FromFile;
 use crate::topology::Topology;
 
-/// Where the broker is.
+/// The broker, and what Buzzer's names on it begin with.
 #[derive(Debug, Clone, Args)]
 pub struct BrokerConfig {
+    #[command(flatten)]
+    place: BrokerPlace,
+
+    /// What the names of all exchanges and queues begin with.
+    #[arg(long, env = "BUZZER_PREFIX", default_value = "buzzer", value_parser = prefix)]
+    pub prefix: String,
+}
+
+impl BrokerConfig {
+    /// The broker that is named, here or in a file.
+    pub fn address(&self) -> &BrokerAddress {
+        self.place.address()
+    }
+
+    pub fn topology(&self) -> Topology {
+        Topology::new(&self.prefix)
+    }
+}
+
+/// Where the broker is.
+#[derive(Debug, Clone, Args)]
+pub struct BrokerPlace {
     /// RabbitMQ's address: `amqp://` or, with TLS, `amqps://`.
     #[arg(
         long,
@@ -24,20 +46,12 @@ pub struct BrokerConfig {
     /// A file that holds RabbitMQ's address, so that its password need not stand in the environment.
     #[arg(long, env = "BUZZER_BROKER_FILE", value_name = "FILE", conflicts_with = "broker")]
     broker_file: Option<FromFile<BrokerAddress>>,
-
-    /// What the names of all exchanges and queues begin with.
-    #[arg(long, env = "BUZZER_PREFIX", default_value = "buzzer", value_parser = prefix)]
-    pub prefix: String,
 }
 
-impl BrokerConfig {
+impl BrokerPlace {
     /// The broker that is named, here or in a file.
     pub fn address(&self) -> &BrokerAddress {
         self.broker_file.as_deref().unwrap_or(&self.broker)
-    }
-
-    pub fn topology(&self) -> Topology {
-        Topology::new(&self.prefix)
     }
 }
 

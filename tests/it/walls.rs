@@ -266,6 +266,7 @@ fn decisions_are_pure() {
     let pure = [
         "shared/src/egress/",
         "api/src/contracts/",
+        "shared/src/contract/",
         "api/src/delivery/",
         "api/src/lifecycle/",
         "shared/src/retry.rs",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use buzzer_shared::message::{Retry, ReturnReason, RunResult, Told};
 use buzzer_shared::problem::job;
+use buzzer_shared::text::shorten;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::sync::OwnedSemaphorePermit;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::context::JobContext;
-use crate::error::{JobError, shorten};
+use crate::error::JobError;
 use crate::gate::Company;
 use crate::handler::{Failure, Runner};
 use crate::outcomes::too_large;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use buzzer_shared::id::{JobId, RunId};
 use buzzer_shared::message::SignalBody;
+use buzzer_shared::text::shorten;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::shorten;
 use crate::report::Reports;
 
 /// So much of a progress message is kept.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use buzzer_shared::message::{Retry, RunResult};
 use buzzer_shared::problem::{Problem, job};
+use buzzer_shared::text::shorten;
 
 use crate::retry_after::Again;
 
@@ -100,16 +101,6 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for JobError {
     }
 }
 
-/// The text, cut to at most `max` bytes between two characters.
-pub(crate) fn shorten(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        let end = (0..=max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,8 +143,6 @@ mod tests {
 
     #[test]
     fn a_detail_is_cut_between_characters() {
-        assert_eq!(shorten("aä".into(), 2), "a…");
-        assert_eq!(shorten("ab".into(), 2), "ab");
         assert!(JobError::fail("x".repeat(1 << 20)).to_string().len() < MAX_DETAIL + 4);
     }
 }

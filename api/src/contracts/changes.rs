@@ -3,13 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::LazyLock;
 
+use buzzer_shared::contract::{Document, allows, type_of};
 use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
-
-use super::contradiction::{allows, type_of};
-use super::schema::Document;
 
 /// More changes of one contract help nobody.
 const CHANGES_MAX: usize = 50;
@@ -172,6 +170,11 @@ impl<'a> Comparison<'a> {
             let narrows = many_narrow.clone().unwrap_or_else(|| vec![narrow]);
             self.alternatives(&wides, &narrows, place);
         }
+        // Beside a reference there may be more that must hold, too.
+        if let Some(narrow) = self.narrow.target(narrow) {
+            let wide = self.wide.target(wide).unwrap_or(wide);
+            self.schemas(wide, narrow, &Place { at: place.at.clone(), depth: place.depth + 1 });
+        }
         // Beside alternatives there may be more that must hold.
         let more = |fields: &Map<String, Value>| {
             fields.keys().any(|keyword| !["anyOf", "oneOf"].contains(&keyword.as_str()) && tells(keyword))
@@ -241,7 +244,7 @@ impl<'a> Comparison<'a> {
         for keyword in RARE {
             match (wide.get(keyword), narrow.get(keyword)) {
                 (_, None) if keyword != "then" && keyword != "else" => {}
-                (Some(one), Some(other)) if self.alike(one, other, &mut HashSet::new(), 0) => {}
+                (Some(one), Some(other)) if self.keyword_alike(keyword, one, other, &mut HashSet::new(), 0) => {}
                 (None, None) => {}
                 _ => self.unclear(place, &format!("its {keyword} has changed")),
             }
@@ -262,6 +265,11 @@ impl<'a> Comparison<'a> {
         if self.pairs > PAIRS_MAX || depth > DEPTH_MAX {
             return false;
         }
+        if let (Some(one), Some(other)) = (self.wide.target(one), self.narrow.target(other))
+            && !self.alike(one, other, met, depth + 1)
+        {
+            return false;
+        }
         match (one, other) {
             (Value::Object(one), Value::Object(other)) => {
                 let telling = |fields: &Map<String, Value>| -> BTreeSet<String> {
@@ -269,13 +277,35 @@ impl<'a> Comparison<'a> {
                 };
                 let keywords = telling(one);
                 keywords == telling(other)
-                    && keywords.iter().all(|keyword| self.alike(&one[keyword], &other[keyword], met, depth + 1))
+                    && keywords
+                        .iter()
+                        .all(|keyword| self.keyword_alike(keyword, &one[keyword], &other[keyword], met, depth + 1))
             }
             (Value::Array(one), Value::Array(other)) => {
                 one.len() == other.len()
                     && one.iter().zip(other).all(|(one, other)| self.alike(one, other, met, depth + 1))
             }
             _ => false,
+        }
+    }
+
+    /// The same of what stands under one keyword. Under some of them stand names, which may be those of keywords.
+    fn keyword_alike(&mut self, keyword: &str, one: &Value, other: &Value, met: &mut Met, depth: usize) -> bool {
+        match (keyword, one, other) {
+            // What they lead to was compared.
+            ("$ref", _, _) => true,
+            ("const" | "enum", _, _) => one == other,
+            (
+                "properties" | "patternProperties" | "dependentSchemas" | "dependencies",
+                Value::Object(one),
+                Value::Object(other),
+            ) => {
+                one.len() == other.len()
+                    && one
+                        .iter()
+                        .all(|(name, one)| other.get(name).is_some_and(|other| self.alike(one, other, met, depth)))
+            }
+            _ => self.alike(one, other, met, depth),
         }
     }
 

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use buzzer_shared::broker::DeclareError;
 use buzzer_shared::broker::amqp::survey::{Sight, Survey, Unseen};
-use buzzer_shared::config::{BrokerAddress, prefix};
-use buzzer_shared::from_file::FromFile;
+use buzzer_shared::config::{BrokerAddress, BrokerPlace, prefix};
 use buzzer_shared::id::WorkerId;
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::message::Request;
@@ -65,18 +64,8 @@ pub struct WorkerTest {
     #[arg(long)]
     json: bool,
 
-    /// RabbitMQ's address: `amqp://` or, with TLS, `amqps://`.
-    #[arg(
-        long,
-        env = "BUZZER_BROKER",
-        hide_env_values = true,
-        default_value = "amqp://guest:guest@127.0.0.1:5672/%2f"
-    )]
-    broker: BrokerAddress,
-
-    /// A file that holds RabbitMQ's address, so that its password need not stand in the environment.
-    #[arg(long, env = "BUZZER_BROKER_FILE", value_name = "FILE", conflicts_with = "broker")]
-    broker_file: Option<FromFile<BrokerAddress>>,
+    #[command(flatten)]
+    broker: BrokerPlace,
 
     /// What the names of all exchanges and queues begin with; made up unless given. All that bears it is deleted at the end.
     #[arg(long, value_parser = prefix, required_unless_present = "worker")]
@@ -89,8 +78,7 @@ pub struct WorkerTest {
 
 impl WorkerTest {
     pub async fn run(self) -> Result<(), Failure> {
-        let address = self.broker_file.as_deref().unwrap_or(&self.broker);
-        let BrokerAddress::Amqp(url) = address.clone() else {
+        let BrokerAddress::Amqp(url) = self.broker.address().clone() else {
             return Err(Failure::Usage(
                 "the embedded broker is inside `buzzer up`: name a RabbitMQ with --broker".into(),
             ));

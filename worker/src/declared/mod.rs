@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
+use buzzer_shared::contract::examine;
 use buzzer_shared::from_file::{FromFile, InvalidFile};
 use buzzer_shared::kind::Kind;
 use buzzer_shared::webhook::{NotASecret, Secret};
@@ -51,12 +52,14 @@ pub enum Mistake {
     Twice(Kind),
     #[error("who runs the kind {0}? Give it either a table [kind.exec] or a table [kind.push]")]
     NotOneWay(Kind),
-    #[error("the schema of its {what} is none: {reason}")]
+    #[error("the schema of its {what} {reason}")]
     Schema { what: &'static str, reason: String },
     #[error("a schema is a table, true, or the name of a file, from where this file is")]
     NoSchema,
     #[error("cannot read {}: {reason}; name a file with a JSON Schema, from where this file is", .file.display())]
     SchemaFile { file: PathBuf, reason: String },
+    #[error("the API would refuse the kind {kind}: {reason}")]
+    Refused { kind: Kind, reason: String },
     #[error("the example does not fit the schema of its input: {0}")]
     Example(String),
     #[error("{program:?} cannot be run: {hint}")]
@@ -141,9 +144,12 @@ impl Source {
             if kinds.iter().any(|other| other.name == kind.name) {
                 return Err(Mistake::Twice(kind.name.clone()).at(&place));
             }
-            // What a worker would refuse is told here, with its line.
+            // What a worker would refuse is told here, with its line, and so is what the API would.
             let tried = kind.register(WorkerBuilder::default()).build();
-            tried.map_err(|error| Mistake::Build(error).at(&place))?;
+            let worker = tried.map_err(|error| Mistake::Build(error).at(&place))?;
+            for spec in worker.registry.specs() {
+                examine(&spec).map_err(|reason| Mistake::Refused { kind: spec.name, reason }.at(&place))?;
+            }
             kinds.push(kind);
         }
         Ok(Declared(kinds.into()))
@@ -178,7 +184,7 @@ impl Source {
 
     /// Any JSON where nothing is said.
     fn contract(&self, what: &'static str, written: Option<Spanned<Value>>) -> Result<Contract, Misplaced> {
-        let Some(written) = written else { return Ok(Contract::any()) };
+        let Some(written) = written else { return Ok(Contract::default()) };
         let schema = match written.as_ref() {
             Value::String(name) => self.schema(name).map_err(|mistake| mistake.at(&written))?,
             Value::Object(_) | Value::Bool(_) => plain(written.as_ref().clone()),
@@ -458,7 +464,12 @@ mod tests {
             (format!("{head}input = 7\n{exec}"), "line 3: a schema is a table, true, or the name of a file"),
             (format!("{head}input = 'no.json'\n{exec}"), "line 3: cannot read"),
             (format!("{head}output = 'broken.json'\n{exec}"), "line 3: cannot read"),
-            (format!("{head}output = {{ type = 'text' }}\n{exec}"), "line 3: the schema of its output is none"),
+            (format!("{head}output = {{ type = 'text' }}\n{exec}"), "line 3: the schema of its output cannot be used"),
+            (
+                format!("{head}input = {{ minimum = 2, maximum = 1 }}\n{exec}"),
+                "line 3: the schema of its input fits nothing",
+            ),
+            (format!("{head}title = '{}'\n{exec}", "x".repeat(300)), "line 2: the API would refuse the kind a"),
             (format!("{head}input = 'schema.json'\nexample = 'x'\n{exec}"), "line 4: the example does not fit"),
             (head.into(), "line 2: who runs the kind a?"),
             (format!("{head}{exec}{push}secret_file = 'secret'\n"), "line 2: who runs the kind a?"),

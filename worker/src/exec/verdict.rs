@@ -4,12 +4,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use buzzer_shared::problem::program;
+use buzzer_shared::text::shorten;
 use rustix::process::Signal;
 
 use super::line::{NotALine, Reported, Told};
 use super::program::Limits;
 use super::tail::Tail;
-use crate::error::{JobError, shorten};
+use crate::error::JobError;
 use crate::handler::RawJson;
 
 /// So much of a line that cannot be read is shown.

@@ -1,6 +1,7 @@
 //! What comes of a service's answer: pure.
 
 use buzzer_shared::problem::push;
+use buzzer_shared::text::shorten;
 use buzzer_shared::time::Time;
 use bytes::Bytes;
 use reqwest::StatusCode;
@@ -8,7 +9,7 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
 use serde::Deserialize;
 use url::Url;
 
-use crate::error::{JobError, shorten};
+use crate::error::JobError;
 use crate::handler::RawJson;
 use crate::retry_after::again;
 

@@ -1,8 +1,8 @@
+use buzzer_shared::contract::Checker;
 use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::contracts::Checker;
 
 fn found(side: Side, old: &Value, new: &Value) -> Vec<(String, ChangeType)> {
     let changes = match side {
@@ -20,6 +20,8 @@ fn what_breaks_those_who_send_is_found() {
     let variant = |name: &str| json!({ "properties": { "t": { "const": name } }, "required": ["t"] });
     let defined =
         |schema: Value| json!({ "$defs": { "A": schema }, "type": "array", "items": { "$ref": "#/$defs/A" } });
+    let beside = |schema: Value| json!({ "$defs": { "A": schema }, "type": "object", "properties": { "a": { "$ref": "#/$defs/A", "minLength": 1 } } });
+    let both = |properties: Value| json!({ "allOf": [{ "properties": properties }] });
     for (old, new, at, change) in [
         (
             a(string()),
@@ -82,7 +84,16 @@ fn what_breaks_those_who_send_is_found() {
             Narrowed,
         ),
         (defined(string()), defined(json!({ "type": "null" })), "/input/*", Narrowed),
+        (beside(string()), beside(json!({ "type": "string", "maxLength": 5 })), "/input/a", Narrowed),
+        (a(json!({ "minLength": 1 })), beside(string()), "/input/a", Narrowed),
         (json!({}), json!({ "not": { "const": 1 } }), "/input", Unclear),
+        (both(json!({ "title": string() })), both(json!({ "title": { "type": "null" } })), "/input", Unclear),
+        (
+            json!({ "not": { "const": { "title": 1 } } }),
+            json!({ "not": { "const": { "title": 2 } } }),
+            "/input",
+            Unclear,
+        ),
         (json!({ "allOf": [{ "minimum": 1 }] }), json!({ "allOf": [{ "minimum": 2 }] }), "/input", Unclear),
     ] {
         assert_eq!(found(Side::Input, &old, &new), [(at.to_owned(), change)], "{old} {new}");

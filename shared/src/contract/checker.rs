@@ -14,6 +14,8 @@ const PATTERNS_MAX: usize = 64;
 const MISFITS_MAX: usize = 20;
 /// What a pattern may take as a program, in bytes: a count like `{1000}` of a count makes it grow.
 const PATTERN_MAX: usize = 1 << 20;
+/// What all patterns of a schema may take together; each may take its share.
+const PATTERNS_SIZE_MAX: usize = 16 << 20;
 /// A schema is compiled, and a deep value checked, on a stack of this size: many schemas may bear on each level.
 const STACK: usize = 64 << 20;
 /// A value of so few levels needs none of its own.
@@ -27,11 +29,7 @@ const LOOKS_MAX: u64 = 10_000;
 /// # Errors
 /// How many there are, and what to do.
 pub(super) fn look_at_patterns(schemas: [&Value; 2]) -> Result<(), String> {
-    let of = |schema: &Value| {
-        let named = schema.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
-        named + usize::from(schema.get("pattern").is_some())
-    };
-    let patterns: usize = schemas.into_iter().flat_map(all).map(of).sum();
+    let patterns: usize = schemas.into_iter().map(patterns).sum();
     if patterns > PATTERNS_MAX {
         return Err(format!(
             "its schemas hold {patterns} patterns, and may hold {PATTERNS_MAX} together: refer to one that is used \
@@ -39,6 +37,15 @@ pub(super) fn look_at_patterns(schemas: [&Value; 2]) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// How many patterns a schema has, at all depths.
+fn patterns(schema: &Value) -> usize {
+    let of = |schema: &Value| {
+        let named = schema.get("patternProperties").and_then(Value::as_object).map_or(0, serde_json::Map::len);
+        named + usize::from(schema.get("pattern").is_some())
+    };
+    all(schema).into_iter().map(of).sum()
 }
 
 /// A schema that is ready to be tried on values. Cheap to clone.
@@ -60,12 +67,19 @@ pub struct Misfit {
     pub detail: String,
 }
 
+/// Takes every value.
+impl Default for Checker {
+    fn default() -> Self {
+        Self { validator: None, ways: 1, refers: false }
+    }
+}
+
 impl Checker {
     /// # Errors
     /// Why the schema cannot be used, and what to do.
     pub fn new(schema: &Value) -> Result<Self, String> {
         if schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty) {
-            return Ok(Self { validator: None, ways: 1, refers: false });
+            return Ok(Self::default());
         }
         let ways = look_at_shape(schema)?;
         let document = Document { root: schema };
@@ -107,12 +121,14 @@ impl Checker {
 
 fn compile(schema: &Value) -> Result<Validator, String> {
     // An engine whose time is linear: a pattern that others choke on harms nobody here.
-    let patterns = PatternOptions::regex().size_limit(PATTERN_MAX).dfa_size_limit(PATTERN_MAX);
+    let size = (PATTERNS_SIZE_MAX / patterns(schema).max(1)).min(PATTERN_MAX);
+    let patterns = PatternOptions::regex().size_limit(size).dfa_size_limit(size);
     let options = jsonschema::options().with_pattern_options(patterns);
     options.build(schema).map_err(|error| {
         let at = error.instance_path().as_str().to_owned();
         let linear = if error.instance_path().as_str().ends_with("/pattern") {
-            "; patterns have no look-around and no back references, and are at most 1 MiB as a program"
+            "; patterns have no look-around and no back references, and are at most 1 MiB as a program, all of a schema \
+             16 MiB together"
         } else {
             ""
         };
@@ -181,6 +197,16 @@ mod tests {
         }
         let data = json!({ "enum": [{ "pattern": "a" }], "default": { "patternProperties": named(100) } });
         assert_eq!(look_at_patterns([&data, &data]), Ok(()));
+    }
+
+    #[test]
+    fn large_patterns_may_be_few() {
+        let large = |count: usize| -> serde_json::Map<_, _> {
+            (0..count).map(|n| (n.to_string(), json!({ "pattern": format!("(a{{100}}){{{}}}", 100 + n) }))).collect()
+        };
+        Checker::new(&json!({ "properties": large(8) })).unwrap();
+        let refused = Checker::new(&json!({ "properties": large(PATTERNS_MAX) })).unwrap_err();
+        assert!(refused.contains("16 MiB together"), "{refused}");
     }
 
     #[test]

@@ -107,13 +107,13 @@ pub(super) fn all(root: &Value) -> Vec<&Value> {
 
 /// A schema with what it refers to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Document<'a> {
-    pub(super) root: &'a Value,
+pub struct Document<'a> {
+    pub root: &'a Value,
 }
 
 impl<'a> Document<'a> {
     /// What a schema refers to; `None` where it does not, or the reference leads nowhere.
-    pub(super) fn target(self, schema: &Value) -> Option<&'a Value> {
+    pub fn target(self, schema: &Value) -> Option<&'a Value> {
         self.find(schema.get("$ref")?.as_str()?)
     }
 

@@ -130,12 +130,12 @@ fn type_names(types: &Value) -> Option<Vec<&str>> {
 }
 
 /// Whether every value of this type is of one of these.
-pub(super) fn allows(types: &[&str], r#type: &str) -> bool {
+pub fn allows(types: &[&str], r#type: &str) -> bool {
     types.iter().any(|own| *own == r#type || (*own, r#type) == ("number", "integer"))
 }
 
 /// What JSON Schema calls it.
-pub(super) fn type_of(value: &Value) -> &'static str {
+pub fn type_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
