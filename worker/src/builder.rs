@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use buzzer_shared::kind::{DeliveryMode, InvalidKind, Kind, KindSpec};
+use buzzer_shared::message::ANNOUNCE_MAX;
 use buzzer_shared::retry::RetryPolicy;
 use buzzer_shared::time::{Clock, SystemClock};
 use bytes::Bytes;
@@ -29,6 +30,9 @@ pub struct WorkerBuilder {
     candidates: Vec<Candidate>,
 }
 
+/// So much of an announcement is not of kinds: who the worker is, and where.
+const ENVELOPE: usize = 4 << 10;
+
 /// A handler as it was given.
 #[derive(Debug)]
 struct Candidate {
@@ -46,7 +50,9 @@ struct Candidate {
 pub enum BuildError {
     #[error(transparent)]
     Kind(#[from] InvalidKind),
-    #[error("two handlers run the kind {0}: give one of them another kind, or leave it out")]
+    #[error(
+        "two handlers run the kind {0}, of which one may stand in worker.toml: give one of them another kind, or leave it out"
+    )]
     Twice(Kind),
     #[error("the worker runs no kind: add a handler")]
     NoHandler,
@@ -60,6 +66,10 @@ pub enum BuildError {
     RetriedAtMostOnce(Kind),
     #[error("the handler of {kind} cannot read its own example ({reason}): mend the example or the input type")]
     Example { kind: Kind, reason: serde_json::Error },
+    #[error(
+        "all that the worker says of its kinds has {size} bytes, and may have {ANNOUNCE_MAX}: let another worker run some of them"
+    )]
+    TooMuchSaid { size: usize },
     #[error("the beat is zero: give it some seconds, like 5s")]
     NoBeat,
 }
@@ -177,6 +187,10 @@ impl WorkerBuilder {
         if registry.is_empty() {
             return Err(BuildError::NoHandler);
         }
+        let size = serde_json::to_vec(&registry.specs()).map_or(0, |said| said.len() + ENVELOPE);
+        if size > ANNOUNCE_MAX {
+            return Err(BuildError::TooMuchSaid { size });
+        }
         Ok(Worker {
             registry,
             config: self.config,
@@ -285,6 +299,7 @@ mod tests {
                 "leave its retry",
             ),
             (builder().handler_with("a", options().example("seven"), count), "mend the example"),
+            (builder().handler_with("a", options().description("x".repeat(ANNOUNCE_MAX)), same), "another worker"),
         ] {
             let text = error(builder);
             assert!(text.contains(part), "{text}");

@@ -8,6 +8,7 @@ mod stage;
 mod trial;
 mod worker;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use buzzer_shared::broker::DeclareError;
@@ -176,6 +177,11 @@ impl Meeting {
         let mut text = format!("no worker announced {} within {:?}", self.kind, self.patience);
         if let Some(ended) = self.worker.as_mut().and_then(Worker::ended) {
             text = format!("{text}: it ended, {ended}");
+        }
+        let others: BTreeSet<String> = self.stage.since(Mark::START).iter().flat_map(Word::kinds).collect();
+        if !others.is_empty() {
+            let others = others.into_iter().collect::<Vec<_>>().join(", ");
+            text = format!("{text}, but {others}: name one of these with --kind");
         }
         match self.stage.complaint() {
             Some(why) => format!("{text}; {why}"),

@@ -81,6 +81,12 @@ impl Word {
         }
     }
 
+    /// The names of the kinds that it announces.
+    pub fn kinds(&self) -> Vec<String> {
+        let Self::Announce(announce) = self else { return Vec::new() };
+        announce.kinds.iter().map(|spec| spec.name.to_string()).collect()
+    }
+
     /// Who says it, as far as it can be read.
     pub fn worker(&self) -> Option<WorkerId> {
         match self {

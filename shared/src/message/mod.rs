@@ -25,7 +25,7 @@ use crate::time::Time;
 
 pub use control::Control;
 pub use outcome::{Outcome, Retry, ReturnReason, RunResult, TOLD_MAX};
-pub use pulse::{Announce, Beat, Knock, Pulse};
+pub use pulse::{ANNOUNCE_MAX, Announce, Beat, Knock, Pulse};
 pub use reply::{Reply, Started};
 pub use request::Request;
 pub use signal::{Signal, SignalBody, Told};

@@ -9,7 +9,8 @@ use crate::kind::{KindSpec, Refusal};
 use crate::time::Time;
 
 /// A larger announcement is not read: all that workers say of their kinds is kept in memory.
-const ANNOUNCE_MAX: usize = 4 << 20;
+/// So many bytes has an announcement at most.
+pub const ANNOUNCE_MAX: usize = 4 << 20;
 
 /// A worker tells which kinds it runs: at start, after a reconnect, when asked, and from time to time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

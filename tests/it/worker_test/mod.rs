@@ -152,6 +152,11 @@ async fn who_has_no_worker_is_told_what_to_do() {
     assert_eq!((nobody.of("fail"), nobody.of("skip").len(), nobody.status), (vec!["announce"], 13, 1), "{nobody:?}");
     assert_eq!(nobody.text("announce"), "no worker announced echo within 1s");
 
+    let other =
+        tries(&["--kind", "ecko", "--patience", "5s"], &[Outside::worker_program().display().to_string()]).await;
+    let text = other.text("announce");
+    assert!(text.contains(", but ") && text.contains(" echo, ") && text.contains(": name one of these with --kind"), "{text}");
+
     let dead = outside.worker_test(&[&soon[..], &["--", "false"]].concat()).await;
     assert!(dead.text("announce").contains("it ended, exit status: 1"), "{dead:?}");
 

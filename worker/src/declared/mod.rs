@@ -78,6 +78,8 @@ pub enum Mistake {
     Secret { variable: String, reason: NotASecret },
     #[error(transparent)]
     SecretFile(InvalidFile),
+    #[error("{0:?} is no URL: write a whole one, like \"http://127.0.0.1:3000/render\"")]
+    NoUrl(String),
     #[error("this URL cannot be called: {0}")]
     Url(String),
     #[error(transparent)]
@@ -135,7 +137,7 @@ impl Source {
     fn kinds(&self, text: &str) -> Result<Declared, Misplaced> {
         let file: File = toml::from_str(text).map_err(|error| Misplaced {
             at: error.span().map_or(0, |span| span.start),
-            mistake: Mistake::Toml(error.message().replace('\n', "; ")),
+            mistake: Mistake::Toml(told(error.message())),
         })?;
         let mut kinds: Vec<Arc<DeclaredKind>> = Vec::new();
         for table in file.kind {
@@ -245,7 +247,8 @@ impl Source {
         if table.answer.0 == 0 {
             return Err(Mistake::ZeroLimit("answer").at(&url));
         }
-        let service = Service::new(url.as_ref().clone(), secret, table.answer.0);
+        let called = url.as_ref().parse().map_err(|_| Mistake::NoUrl(url.as_ref().clone()).at(&url))?;
+        let service = Service::new(called, secret, table.answer.0);
         service.map_err(|error| Mistake::Url(error.to_string()).at(&url))
     }
 
@@ -253,6 +256,17 @@ impl Source {
         let file = self.folder.join(name);
         let read = file.to_string_lossy().parse::<FromFile<Secret>>();
         read.map(|secret| Secret::clone(&secret)).map_err(Mistake::SecretFile)
+    }
+}
+
+/// What the parser says, on one line.
+fn told(message: &str) -> String {
+    let message = message.replace('\n', "; ");
+    // It does not know how lists of tables are written.
+    if message.contains("expected a sequence") {
+        message + "; each kind begins with [[kind]], in double brackets"
+    } else {
+        message
     }
 }
 
@@ -448,6 +462,7 @@ mod tests {
             ("kind = 7".into(), "line 1: "),
             ("[[kind]]\nname = 'a'\nname = 'b'\n".into(), "line 3: duplicate key"),
             ("[[kinds]]\n".into(), "line 1: unknown field `kinds`"),
+            ("[kind]\nname = 'a'\n".into(), "each kind begins with [[kind]], in double brackets"),
             ("[[kind]]\ntitle = 'x'\n".into(), "line 1: missing field `name`"),
             ("[[kind]]\nname = 'No Kind'\n".into(), "line 2: \"No Kind\" cannot name a kind"),
             (format!("{head}colour = 1\n{exec}"), "line 3: unknown field `colour`"),
@@ -507,7 +522,10 @@ mod tests {
             (format!("{head}{push}secret_file = 'secret'\nanswer = 0\n"), "line 4: the limit answer is zero"),
             (format!("{head}{push}secret_file = 'no'\n"), "line 5: cannot read"),
             (format!("{head}{push}secret_file = 'plain.txt'\n"), "does not hold this setting: the secret of a webhook"),
-            (format!("{head}[kind.push]\nurl = 'not a url'\n"), "line 4: relative URL without a base"),
+            (
+                format!("{head}[kind.push]\nurl = '/render'\nsecret_file = 'secret'\n"),
+                "line 4: \"/render\" is no URL: write a whole one",
+            ),
             (
                 format!("{head}[kind.push]\nurl = 'ftp://a/'\nsecret_file = 'secret'\n"),
                 "line 4: this URL cannot be called: only http and https",

@@ -9,7 +9,6 @@ use buzzer_shared::time::Span;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use toml::Spanned;
-use url::Url;
 
 /// The whole file. Neither it nor a table that leads to `env` has `Debug`: values there may be secrets.
 #[derive(Deserialize)]
@@ -78,7 +77,7 @@ pub(super) struct ExecTable {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PushTable {
-    pub(super) url: Spanned<Url>,
+    pub(super) url: Spanned<String>,
     /// The variable of the worker's environment that holds the secret to sign with.
     pub(super) secret_env: Option<Spanned<String>>,
     /// The file that does.
