@@ -318,8 +318,7 @@ async fn duplicate(trial: &mut Trial) -> Result<String, Flaw> {
     trial.stage.send(&request).await?;
     trial.still_works().await?;
     let run = request.run;
-    let more = trial.stage.hear(mark, NOTHING, |_| None::<()>);
-    more.await;
+    trial.stage.listen_for(NOTHING).await;
     let said = trial.stage.since(mark);
     let outcomes = said.iter().filter(|word| matches!(word, Word::Outcome(outcome) if outcome.run == run)).count();
     let is_start = |word: &&Word| match word {
@@ -395,7 +394,7 @@ async fn poison(trial: &mut Trial) -> Result<String, Flaw> {
     trial.process()?;
     let (request, _) = begin_alone(trial).await?;
     // The acknowledgement goes out behind the word of the start.
-    trial.stage.hear(Mark::START, NOTHING, |_| None::<()>).await;
+    trial.stage.listen_for(NOTHING).await;
     trial.process()?.kill();
     let mark = trial.stage.mark();
     trial.start_again(Some(request.run)).await?;

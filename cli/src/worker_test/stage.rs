@@ -190,6 +190,12 @@ impl Stage {
         }
     }
 
+    /// Hears all that is said within `time`.
+    pub async fn listen_for(&mut self, time: Duration) {
+        let end = self.mark();
+        self.hear(end, time, |_| None::<()>).await;
+    }
+
     /// Why the last word that could not be read could not.
     pub fn complaint(&self) -> Option<&str> {
         self.heard.iter().rev().find_map(|word| match word {
