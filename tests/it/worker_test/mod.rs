@@ -155,7 +155,10 @@ async fn who_has_no_worker_is_told_what_to_do() {
     let other =
         tries(&["--kind", "ecko", "--patience", "5s"], &[Outside::worker_program().display().to_string()]).await;
     let text = other.text("announce");
-    assert!(text.contains(", but ") && text.contains(" echo, ") && text.contains(": name one of these with --kind"), "{text}");
+    assert!(
+        text.contains(", but ") && text.contains(" echo, ") && text.contains(": name one of these with --kind"),
+        "{text}"
+    );
 
     let dead = outside.worker_test(&[&soon[..], &["--", "false"]].concat()).await;
     assert!(dead.text("announce").contains("it ended, exit status: 1"), "{dead:?}");
