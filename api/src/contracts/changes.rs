@@ -296,7 +296,7 @@ impl<'a> Comparison<'a> {
             ("$ref", _, _) => true,
             ("const" | "enum", _, _) => one == other,
             (
-                "properties" | "patternProperties" | "dependentSchemas" | "dependencies",
+                "properties" | "patternProperties" | "dependentSchemas" | "dependentRequired" | "dependencies",
                 Value::Object(one),
                 Value::Object(other),
             ) => {

@@ -8,8 +8,8 @@ use crate::id::{RunId, WorkerId};
 use crate::kind::{KindSpec, Refusal};
 use crate::time::Time;
 
-/// A larger announcement is not read: all that workers say of their kinds is kept in memory.
-/// So many bytes has an announcement at most.
+/// So many bytes has an announcement at most. A larger one is not read: all that workers say of their kinds is kept in
+/// memory.
 pub const ANNOUNCE_MAX: usize = 4 << 20;
 
 /// A worker tells which kinds it runs: at start, after a reconnect, when asked, and from time to time.

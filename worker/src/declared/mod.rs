@@ -263,7 +263,7 @@ impl Source {
 fn told(message: &str) -> String {
     let message = message.replace('\n', "; ");
     // It does not know how lists of tables are written.
-    if message.contains("expected a sequence") {
+    if message.contains("invalid type: map, expected a sequence") {
         message + "; each kind begins with [[kind]], in double brackets"
     } else {
         message
@@ -462,6 +462,7 @@ mod tests {
             ("kind = 7".into(), "line 1: "),
             ("[[kind]]\nname = 'a'\nname = 'b'\n".into(), "line 3: duplicate key"),
             ("[[kinds]]\n".into(), "line 1: unknown field `kinds`"),
+            (format!("{head}{exec}args = '--fast'\n"), "line 5: invalid type: string \"--fast\", expected a sequence"),
             ("[kind]\nname = 'a'\n".into(), "each kind begins with [[kind]], in double brackets"),
             ("[[kind]]\ntitle = 'x'\n".into(), "line 1: missing field `name`"),
             ("[[kind]]\nname = 'No Kind'\n".into(), "line 2: \"No Kind\" cannot name a kind"),
@@ -533,6 +534,7 @@ mod tests {
         ] {
             let error = read(&text).expect_err(&text);
             assert!(error.contains(expected), "{text}\n{error}");
+            assert_eq!(error.contains("double brackets"), expected.contains("double brackets"), "{error}");
             assert!(!error.contains('\n'), "{error:?}");
         }
     }

@@ -87,6 +87,12 @@ fn what_breaks_those_who_send_is_found() {
         (beside(string()), beside(json!({ "type": "string", "maxLength": 5 })), "/input/a", Narrowed),
         (a(json!({ "minLength": 1 })), beside(string()), "/input/a", Narrowed),
         (json!({}), json!({ "not": { "const": 1 } }), "/input", Unclear),
+        (
+            json!({ "dependentRequired": { "title": ["a"] } }),
+            json!({ "dependentRequired": { "title": ["b"] } }),
+            "/input",
+            Unclear,
+        ),
         (both(json!({ "title": string() })), both(json!({ "title": { "type": "null" } })), "/input", Unclear),
         (
             json!({ "not": { "const": { "title": 1 } } }),
