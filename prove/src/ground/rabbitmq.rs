@@ -256,6 +256,7 @@ impl RabbitMq {
         command.env("RABBITMQ_NODENAME", &self.name).env("RABBITMQ_DIST_PORT", self.dist_port.to_string());
         let paths = [
             ("RABBITMQ_LOG_BASE", "log"),
+            ("ERL_CRASH_DUMP", "erl_crash.dump"),
             ("RABBITMQ_ENABLED_PLUGINS_FILE", "enabled_plugins"),
             ("RABBITMQ_CONFIG_FILE", "rabbitmq.conf"),
             ("RABBITMQ_ADVANCED_CONFIG_FILE", "advanced.config"),
