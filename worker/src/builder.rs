@@ -67,7 +67,7 @@ pub enum BuildError {
     #[error("the handler of {kind} cannot read its own example ({reason}): mend the example or the input type")]
     Example { kind: Kind, reason: serde_json::Error },
     #[error(
-        "all that the worker says of its kinds has {size} bytes, and may have {ANNOUNCE_MAX}: let another worker run some of them"
+        "all that the worker says of its kinds has {size} bytes, and may have {ANNOUNCE_MAX}: make schemas and descriptions smaller, or let another worker run some of them"
     )]
     TooMuchSaid { size: usize },
     #[error("the beat is zero: give it some seconds, like 5s")]

@@ -5,12 +5,15 @@ use std::sync::LazyLock;
 
 use buzzer_shared::contract::{Document, allows, type_of};
 use buzzer_shared::kind::{DeliveryMode, KindSpec};
+use buzzer_shared::text::shorten;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 /// More changes of one contract help nobody.
 const CHANGES_MAX: usize = 50;
+/// So long is what is told of one, in bytes: values may be large.
+const DETAIL_MAX: usize = 300;
 /// So many pairs of schemas are compared; alternatives of alternatives make many.
 const PAIRS_MAX: usize = 5_000;
 const TOO_LARGE: &str = "the schemas are too large to be compared to their end";
@@ -449,7 +452,7 @@ impl<'a> Comparison<'a> {
     /// The narrower side takes only `kept`, and not what is `lost` of the wider one.
     fn narrowed(&mut self, place: &Place, kept: &str, lost: &str) {
         let (change, detail) = match self.side {
-            Side::Input => (ChangeType::Narrowed, format!("an input may be {kept} now, no more {lost}")),
+            Side::Input => (ChangeType::Narrowed, format!("an input may be {kept} now; it could be {lost}")),
             Side::Output => (ChangeType::Widened, format!("an output was {kept}, and may be {lost} now")),
         };
         self.push(place, change, detail);
@@ -461,13 +464,7 @@ impl<'a> Comparison<'a> {
 
     fn push(&mut self, place: &Place, change: ChangeType, detail: String) {
         if self.found.len() < CHANGES_MAX {
-            let at = place.at.clone();
-            let detail = if detail.len() > 300 {
-                format!("{}…", detail.chars().take(300).collect::<String>())
-            } else {
-                detail
-            };
-            self.found.push(Change { at, change, detail });
+            self.found.push(Change { at: place.at.clone(), change, detail: shorten(detail, DETAIL_MAX) });
         }
     }
 }

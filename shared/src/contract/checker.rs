@@ -14,7 +14,7 @@ const PATTERNS_MAX: usize = 64;
 const MISFITS_MAX: usize = 20;
 /// What a pattern may take as a program, in bytes: a count like `{1000}` of a count makes it grow.
 const PATTERN_MAX: usize = 1 << 20;
-/// What all patterns of a schema may take together; each may take its share.
+/// What all patterns of a schema may take together. How large each becomes nobody tells, so each may take the same share.
 const PATTERNS_SIZE_MAX: usize = 16 << 20;
 /// A schema is compiled, and a deep value checked, on a stack of this size: many schemas may bear on each level.
 const STACK: usize = 64 << 20;
@@ -126,14 +126,25 @@ fn compile(schema: &Value) -> Result<Validator, String> {
     let options = jsonschema::options().with_pattern_options(patterns);
     options.build(schema).map_err(|error| {
         let at = error.instance_path().as_str().to_owned();
-        let linear = if error.instance_path().as_str().ends_with("/pattern") {
-            "; patterns have no look-around and no back references, and are at most 1 MiB as a program, all of a schema \
-             16 MiB together"
+        let linear = if is_pattern(&at) {
+            format!(
+                "; patterns have no look-around and no back references, and each of this schema's is at most {} KiB as a program",
+                size >> 10
+            )
         } else {
-            ""
+            String::new()
         };
         format!("it is no schema at {at:?}: {error}{linear}")
     })
+}
+
+/// Whether a pattern stands at this place of a schema: not the schema of a property that bears the keyword's name.
+fn is_pattern(place: &str) -> bool {
+    let mut steps = place.rsplit('/');
+    match (steps.next(), steps.next()) {
+        (Some("pattern"), above) => above != Some("properties"),
+        (_, above) => above == Some("patternProperties"),
+    }
 }
 
 /// Runs it on a thread of its own. Where there can be no more threads, on this one.
@@ -167,6 +178,7 @@ mod tests {
         let back = json!({ "pattern": "^(a)\\1$" });
         let around = json!({ "properties": { "a": { "pattern": "^(?=.*[0-9]).*$" } } });
         let large = json!({ "pattern": "((a{1000}){1000}){1000}" });
+        let named = json!({ "patternProperties": { "^(?=a)b": true } });
         for (schema, part) in [
             (json!({ "type": "strin" }), "no schema at \"/type\""),
             (json!({ "properties": [] }), "no schema at \"/properties\""),
@@ -174,11 +186,14 @@ mod tests {
             (json!({ "$schema": "https://a.example/own" }), "no schema"),
             (back, "back references"),
             (around, "look-around"),
-            (large, "1 MiB"),
+            (large, "at most 1024 KiB"),
+            (named, "look-around"),
         ] {
             let refused = Checker::new(&schema).unwrap_err();
             assert!(refused.contains(part), "{refused}");
         }
+        let property = Checker::new(&json!({ "properties": { "pattern": 7 } })).unwrap_err();
+        assert!(!property.contains("look-around"), "{property}");
     }
 
     #[test]
@@ -206,7 +221,7 @@ mod tests {
         };
         Checker::new(&json!({ "properties": large(8) })).unwrap();
         let refused = Checker::new(&json!({ "properties": large(PATTERNS_MAX) })).unwrap_err();
-        assert!(refused.contains("16 MiB together"), "{refused}");
+        assert!(refused.contains("at most 256 KiB"), "{refused}");
     }
 
     #[test]

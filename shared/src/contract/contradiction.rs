@@ -1,4 +1,4 @@
-//! Schemas that nothing fits: mistakes, which would refuse every job of a kind.
+//! Schemas that contradict themselves: mistakes, which would refuse every job of a kind, or all that somebody thought of.
 
 use std::collections::HashSet;
 

@@ -15,14 +15,16 @@ const ENUM_MAX: usize = 2_000;
 const TITLE_MAX: usize = 200;
 
 /// Whether what a worker says of a kind can be taken: it is small, its schemas can be tried on any value in bounded
-/// time, something fits them, and its example is such a thing.
+/// time and do not contradict themselves, and its example fits.
 ///
 /// # Errors
 /// What is wrong, and what to do.
 pub fn examine(spec: &KindSpec) -> Result<(), String> {
     let size = serde_json::to_vec(spec).map_or(usize::MAX, |json| json.len());
     if size > SIZE_MAX {
-        return Err(format!("it has {size} bytes, and may have {SIZE_MAX}: make its schemas smaller"));
+        return Err(format!(
+            "it has {size} bytes, and may have {SIZE_MAX}: make its schemas or its description smaller"
+        ));
     }
     if spec.title.chars().count() > TITLE_MAX {
         return Err(format!("its title has more than {TITLE_MAX} characters: put the rest into the description"));
@@ -47,7 +49,7 @@ pub fn examine(spec: &KindSpec) -> Result<(), String> {
     Ok(())
 }
 
-/// What tries values by this schema, if that takes bounded time and something fits it.
+/// What tries values by this schema, if that takes bounded time and no part of it contradicts another.
 ///
 /// # Errors
 /// What is wrong with it, and what to do: what stands behind "the schema".
@@ -58,7 +60,7 @@ pub fn usable(schema: &Value) -> Result<Checker, String> {
         return Err(format!("has an enum of more than {ENUM_MAX} values: use a type or a pattern"));
     }
     match contradiction(schema) {
-        Some(reason) => Err(format!("fits nothing: {reason}")),
+        Some(reason) => Err(format!("contradicts itself: {reason}")),
         None => Ok(checker),
     }
 }
@@ -80,7 +82,10 @@ mod tests {
         let none = RetryPolicy { max_attempts: 0, ..RetryPolicy::default() };
         let values: Vec<_> = (0..=ENUM_MAX).collect();
         for (spec, part) in [
-            (KindSpec { description: "x".repeat(SIZE_MAX), ..spec("a") }, "make its schemas smaller"),
+            (
+                KindSpec { description: "x".repeat(SIZE_MAX), ..spec("a") },
+                "make its schemas or its description smaller",
+            ),
             (KindSpec { title: "x".repeat(TITLE_MAX + 1), ..spec("a") }, "into the description"),
             (KindSpec { slots: 0, ..spec("a") }, "at least one"),
             (KindSpec { timeout: Span::from_millis(0), ..spec("a") }, "above zero"),
@@ -91,7 +96,7 @@ mod tests {
             ),
             (KindSpec { output_schema: json!({ "type": "strin" }), ..spec("a") }, "output_schema cannot be used"),
             (KindSpec { input_schema: json!({ "items": { "enum": values } }), ..spec("a") }, "more than 2000 values"),
-            (KindSpec { output_schema: json!(false), ..spec("a") }, "output_schema fits nothing"),
+            (KindSpec { output_schema: json!(false), ..spec("a") }, "output_schema contradicts itself"),
             (
                 KindSpec { input_schema: json!({ "type": "object" }), example: Some(json!(7)), ..spec("a") },
                 "its example does not fit",

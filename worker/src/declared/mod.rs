@@ -483,7 +483,7 @@ mod tests {
             (format!("{head}output = {{ type = 'text' }}\n{exec}"), "line 3: the schema of its output cannot be used"),
             (
                 format!("{head}input = {{ minimum = 2, maximum = 1 }}\n{exec}"),
-                "line 3: the schema of its input fits nothing",
+                "line 3: the schema of its input contradicts itself",
             ),
             (format!("{head}title = '{}'\n{exec}", "x".repeat(300)), "line 2: the API would refuse the kind a"),
             (format!("{head}input = 'schema.json'\nexample = 'x'\n{exec}"), "line 4: the example does not fit"),
