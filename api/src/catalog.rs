@@ -18,6 +18,9 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 /// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s
 /// at most, and a claim is 30 s unless the operator says otherwise.
 const LOST: std::ops::Range<Duration> = Duration::from_millis(7_500)..Duration::from_secs(60);
+/// Contracts whose last announcements are no further apart were run beside each other: each worker repeats its own
+/// every half minute.
+const TOGETHER: Duration = Duration::from_secs(60);
 
 /// Every kind that was ever announced, and who runs it now. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -138,12 +141,13 @@ impl Catalog {
 }
 
 /// The newest contract that a live worker runs: it documents, and says what an input is. Where none runs the kind now,
-/// the one that was announced last.
+/// the newest of those that were last heard at the same time.
 fn current(known: &KnownKind, workers: &[KnownWorker]) -> usize {
     let live: HashSet<_> = workers.iter().filter_map(|worker| worker.contracts.get(&known.name)).collect();
-    let rank = |(_, contract): &(usize, &KnownContract)| match live.contains(&contract.version) {
-        true => (true, Time::from_millis(0), contract.version),
-        false => (false, contract.seen_at, contract.version),
+    let heard = known.contracts.iter().map(|contract| contract.seen_at).max();
+    let together = |contract: &KnownContract| heard.is_some_and(|heard| heard.since(contract.seen_at) < TOGETHER);
+    let rank = |(_, contract): &(usize, &KnownContract)| {
+        (live.contains(&contract.version), together(contract), contract.version)
     };
     known.contracts.iter().enumerate().max_by_key(rank).map_or(0, |(at, _)| at)
 }
@@ -244,6 +248,21 @@ mod tests {
         assert_eq!(version(&[worker(1), worker(3)]), 3);
         assert_eq!(version(&[worker(1)]), 1);
         assert_eq!(version(&[worker(2), worker(3)]), 3, "one that was forgotten does not count");
-        assert_eq!(version(&[]), 1, "announced last");
+    }
+
+    #[test]
+    fn where_none_runs_the_newest_of_those_heard_together_is_the_current_one() {
+        let version = |contracts: Vec<KnownContract>| {
+            let known = known(contracts);
+            known.contracts[current(&known, &[])].version
+        };
+        let beside = TOGETHER.as_millis() as i64 - 1;
+        assert_eq!(
+            version(vec![contract(1, beside, json!(1)), contract(2, 0, json!(2))]),
+            2,
+            "by chance one was later"
+        );
+        assert_eq!(version(vec![contract(1, beside + 1, json!(1)), contract(2, 0, json!(2))]), 1, "it was taken back");
+        assert_eq!(version(vec![contract(1, 0, json!(1)), contract(2, beside + 1, json!(2))]), 2);
     }
 }

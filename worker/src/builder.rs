@@ -1,5 +1,6 @@
 //! How a worker is put together.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -42,6 +43,8 @@ struct Candidate {
     output_schema: Value,
     /// Why the handler cannot read its own example.
     bad_example: Option<serde_json::Error>,
+    /// File and line, where a file declares it.
+    declared_at: Option<String>,
     runner: Runner,
 }
 
@@ -50,10 +53,10 @@ struct Candidate {
 pub enum BuildError {
     #[error(transparent)]
     Kind(#[from] InvalidKind),
-    #[error(
-        "two handlers run the kind {0}, of which one may stand in worker.toml: give one of them another kind, or leave it out"
-    )]
+    #[error("two handlers run the kind {0}: give one of them another kind, or leave it out")]
     Twice(Kind),
+    #[error("{place}: the worker has a handler of its own for the kind {kind}: give this one another name")]
+    DeclaredTwice { kind: Kind, place: String },
     #[error("the worker runs no kind: add a handler")]
     NoHandler,
     #[error("the kind {0} has no slots: give it at least one")]
@@ -174,19 +177,11 @@ impl WorkerBuilder {
     /// # Errors
     /// A kind that is none or that two handlers run, an example that its handler cannot read, a number that is zero, a
     /// retry policy for what is run at most once.
-    pub fn build(self) -> Result<Worker, BuildError> {
+    pub fn build(mut self) -> Result<Worker, BuildError> {
         if self.config.beat.as_duration().is_zero() {
             return Err(BuildError::NoBeat);
         }
-        let mut registry = Registry::default();
-        for candidate in self.candidates {
-            let cpu_slots = u16::try_from(self.cores).unwrap_or(u16::MAX);
-            let slots = if candidate.runner.is_cpu() { cpu_slots } else { self.config.slots };
-            registry.insert(candidate.register(slots)?).map_err(BuildError::Twice)?;
-        }
-        if registry.is_empty() {
-            return Err(BuildError::NoHandler);
-        }
+        let registry = self.registry()?;
         let size = serde_json::to_vec(&registry.specs()).map_or(0, |said| said.len() + ENVELOPE);
         if size > ANNOUNCE_MAX {
             return Err(BuildError::TooMuchSaid { size });
@@ -201,6 +196,27 @@ impl WorkerBuilder {
         })
     }
 
+    /// What was collected, however much there is to say of it. Nothing is left of it here.
+    pub(crate) fn registry(&mut self) -> Result<Registry, BuildError> {
+        let candidates = std::mem::take(&mut self.candidates);
+        let places = candidates.iter().filter_map(|candidate| {
+            let place = candidate.declared_at.clone()?;
+            Some((candidate.kind.clone(), place))
+        });
+        let mut places: HashMap<_, _> = places.collect();
+        let mut twice = |kind: Kind| match places.remove(kind.as_str()) {
+            Some(place) => BuildError::DeclaredTwice { kind, place },
+            None => BuildError::Twice(kind),
+        };
+        let mut registry = Registry::default();
+        for candidate in candidates {
+            let cpu_slots = u16::try_from(self.cores).unwrap_or(u16::MAX);
+            let slots = if candidate.runner.is_cpu() { cpu_slots } else { self.config.slots };
+            registry.insert(candidate.register(slots)?).map_err(&mut twice)?;
+        }
+        if registry.is_empty() { Err(BuildError::NoHandler) } else { Ok(registry) }
+    }
+
     /// Runs jobs of `kind` with what has no types of its own, but the schemas of its input and its output.
     pub(crate) fn with_schemas(
         mut self,
@@ -210,7 +226,23 @@ impl WorkerBuilder {
         runner: Runner,
     ) -> Self {
         let kind = kind.into();
-        self.candidates.push(Candidate { kind, options, input_schema, output_schema, bad_example: None, runner });
+        self.candidates.push(Candidate {
+            kind,
+            options,
+            input_schema,
+            output_schema,
+            bad_example: None,
+            declared_at: None,
+            runner,
+        });
+        self
+    }
+
+    /// Where a file declares what was added last.
+    pub(crate) fn declared_at(mut self, place: &str) -> Self {
+        if let Some(candidate) = self.candidates.last_mut() {
+            candidate.declared_at = Some(place.into());
+        }
         self
     }
 
@@ -291,6 +323,10 @@ mod tests {
             (builder(), "add a handler"),
             (builder().handler("No Kind", same), "words of a-z"),
             (builder().handler("a", same).handler("a", count), "another kind"),
+            (
+                builder().handler("a", same).declared_at("worker.toml, line 3").handler("a", count),
+                "worker.toml, line 3: the worker has a handler of its own for the kind a: give this one another name",
+            ),
             (builder().handler_with("a", options().slots(0), same), "at least one"),
             (builder().handler_with("a", options().timeout(Duration::ZERO), same), "above zero"),
             (builder().handler_with("a", options().retry(no_attempts), same), "at least one"),

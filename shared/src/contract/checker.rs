@@ -16,7 +16,8 @@ const MISFITS_MAX: usize = 20;
 const PATTERN_MAX: usize = 1 << 20;
 /// What all patterns of a schema may take together. How large each becomes nobody tells, so each may take the same share.
 const PATTERNS_SIZE_MAX: usize = 16 << 20;
-/// A schema is compiled, and a deep value checked, on a stack of this size: many schemas may bear on each level.
+/// A schema is looked at and compiled, and a deep value checked, on a stack of this size: many schemas may bear on each
+/// level.
 const STACK: usize = 64 << 20;
 /// A value of so few levels needs none of its own.
 const FLAT: usize = 8;
@@ -126,29 +127,33 @@ fn compile(schema: &Value) -> Result<Validator, String> {
     let options = jsonschema::options().with_pattern_options(patterns);
     options.build(schema).map_err(|error| {
         let at = error.instance_path().as_str().to_owned();
-        let linear = if is_pattern(&at) {
-            format!(
+        let hint = match keyword(&at) {
+            Some("pattern" | "patternProperties") => format!(
                 "; patterns have no look-around and no back references, and each of this schema's is at most {} KiB as a program",
                 size >> 10
-            )
-        } else {
-            String::new()
+            ),
+            Some("type") => {
+                "; the types of JSON are array, boolean, integer, null, number, object and string".into()
+            }
+            _ => String::new(),
         };
-        format!("it is no schema at {at:?}: {error}{linear}")
+        format!("it is no schema at {at:?}: {error}{hint}")
     })
 }
 
-/// Whether a pattern stands at this place of a schema: not the schema of a property that bears the keyword's name.
-fn is_pattern(place: &str) -> bool {
+/// The keyword whose value is at this place of a schema, or whose names are: not the property that bears its name.
+fn keyword(place: &str) -> Option<&str> {
     let mut steps = place.rsplit('/');
-    match (steps.next(), steps.next()) {
-        (Some("pattern"), above) => above != Some("properties"),
-        (_, above) => above == Some("patternProperties"),
+    let (last, above) = (steps.next()?, steps.next());
+    match above {
+        Some("patternProperties") => above,
+        Some("properties") => None,
+        _ => Some(last),
     }
 }
 
 /// Runs it on a thread of its own. Where there can be no more threads, on this one.
-fn on_a_deep_stack<T: Send>(run: impl Fn() -> T + Sync) -> T {
+pub(super) fn on_a_deep_stack<T: Send>(run: impl Fn() -> T + Sync) -> T {
     std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, &run) {
         Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
         Err(_) => run(),
@@ -181,6 +186,7 @@ mod tests {
         let named = json!({ "patternProperties": { "^(?=a)b": true } });
         for (schema, part) in [
             (json!({ "type": "strin" }), "no schema at \"/type\""),
+            (json!({ "items": { "type": "text" } }), "integer, null, number, object"),
             (json!({ "properties": [] }), "no schema at \"/properties\""),
             (json!(7), "no schema"),
             (json!({ "$schema": "https://a.example/own" }), "no schema"),
@@ -192,8 +198,8 @@ mod tests {
             let refused = Checker::new(&schema).unwrap_err();
             assert!(refused.contains(part), "{refused}");
         }
-        let property = Checker::new(&json!({ "properties": { "pattern": 7 } })).unwrap_err();
-        assert!(!property.contains("look-around"), "{property}");
+        let property = Checker::new(&json!({ "properties": { "pattern": 7, "type": 7 } })).unwrap_err();
+        assert!(!property.contains("look-around") && !property.contains("types of JSON"), "{property}");
     }
 
     #[test]

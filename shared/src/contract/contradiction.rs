@@ -1,6 +1,6 @@
 //! Schemas that contradict themselves: mistakes, which would refuse every job of a kind, or all that somebody thought of.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
@@ -17,14 +17,18 @@ const BOUNDS: [(&str, &str, bool); 6] = [
 ];
 
 /// Why nothing fits a schema, or a part of it that says more than `false`; `None` where no reason is plain.
+///
+/// References in it must lead somewhere and make no circle on one value: `look_at_shape` comes first.
 pub(super) fn contradiction(root: &Value) -> Option<String> {
-    let search = Search { document: Document { root }, visited: HashSet::new() };
+    let search = Search { document: Document { root }, impossible: HashMap::new() };
     search.begin(root)
 }
 
 struct Search<'a> {
     document: Document<'a>,
-    visited: HashSet<*const Value>,
+    /// Whether nothing fits, for each schema that was begun with. As long as one is under way, something may: what
+    /// holds itself may still end.
+    impossible: HashMap<*const Value, bool>,
 }
 
 impl<'a> Search<'a> {
@@ -32,7 +36,9 @@ impl<'a> Search<'a> {
         let (mut next, mut seen) = (vec![root], 0);
         // A schema within another may well be `false`: it forbids. One that says more and fits nothing is a mistake.
         while seen < next.len() {
-            if let Some(reason) = next[seen].as_object().and_then(at_odds) {
+            if next[seen].is_object()
+                && let Some(reason) = at_odds(&fields(&self.all_of(next[seen])))
+            {
                 return Some(reason);
             }
             let held = inner(next[seen]).into_iter().filter(|inner| inner.bearing != Bearing::Trial);
@@ -44,81 +50,108 @@ impl<'a> Search<'a> {
 
     /// Why nothing fits this one, with all that it refers to.
     fn never(&mut self, schema: &'a Value) -> Option<String> {
-        if schema.as_bool() == Some(false) {
+        let key = std::ptr::from_ref(schema);
+        if let Some(&impossible) = self.impossible.get(&key) {
+            return impossible.then(|| "nothing fits it".into());
+        }
+        self.impossible.insert(key, false);
+        let reason = self.examine(schema);
+        self.impossible.insert(key, reason.is_some());
+        reason
+    }
+
+    fn examine(&mut self, schema: &'a Value) -> Option<String> {
+        let all = self.all_of(schema);
+        if all.iter().any(|schema| schema.as_bool() == Some(false)) {
             return Some("it is false, so nothing fits it".into());
         }
-        let fields = schema.as_object()?;
-        if !self.visited.insert(std::ptr::from_ref(schema)) {
-            // Already found to be possible, or still under way: what fits, fits with an end.
-            return None;
-        }
-        if let Some(reason) = at_odds(fields) {
-            return Some(reason);
-        }
+        let fields = fields(&all);
+        at_odds(&fields).or_else(|| {
+            let required = required(&fields);
+            all.into_iter().find_map(|schema| self.within(schema, &required))
+        })
+    }
+
+    /// Why nothing fits this one as long as its parts are what they are.
+    fn within(&mut self, schema: &'a Value, required: &BTreeSet<&str>) -> Option<String> {
         let held = inner(schema);
-        let of =
-            |keyword: &'static str| held.iter().filter(move |inner| inner.keyword == keyword).map(|inner| inner.schema);
-        let target = self.document.target(schema);
-        if let Some(reason) = of("allOf").chain(target).find_map(|all| self.never(all)) {
-            return Some(reason);
-        }
-        let all: Vec<_> = of("allOf").chain(target).filter_map(types).chain(types(schema)).collect();
-        if !all.is_empty() && !all.iter().flatten().any(|r#type| all.iter().all(|types| allows(types, r#type))) {
-            return Some("what must all hold wants values of different types".into());
-        }
         for keyword in ["anyOf", "oneOf"] {
-            let reasons: Vec<_> = of(keyword).map(|any| self.never(any)).collect();
-            if fields.contains_key(keyword) && reasons.iter().all(Option::is_some) {
+            let reasons: Vec<_> =
+                held.iter().filter(|inner| inner.keyword == keyword).map(|inner| self.never(inner.schema)).collect();
+            if schema.get(keyword).is_some() && reasons.iter().all(Option::is_some) {
                 return Some(format!("nothing fits any alternative of its {keyword}"));
             }
         }
-        let required = required(fields);
-        let mut properties = held.iter().filter(|inner| inner.keyword == "properties");
-        properties.find_map(|property| {
+        held.iter().filter(|inner| inner.keyword == "properties").find_map(|property| {
             let name = property.name.filter(|name| required.contains(name))?;
             self.never(property.schema).map(|reason| format!("its property {name:?} is required, but {reason}"))
         })
     }
+
+    /// Those that a value must fit to fit this one: itself, what it refers to, and all of its `allOf`. Each once.
+    fn all_of(&self, schema: &'a Value) -> Vec<&'a Value> {
+        let (mut found, mut met, mut seen) = (vec![schema], HashSet::from([std::ptr::from_ref(schema)]), 0);
+        while seen < found.len() {
+            let all = found[seen].get("allOf").and_then(Value::as_array).into_iter().flatten();
+            for more in all.chain(self.document.target(found[seen])) {
+                if met.insert(std::ptr::from_ref(more)) {
+                    found.push(more);
+                }
+            }
+            seen += 1;
+        }
+        found
+    }
 }
 
-/// Why the keywords of one schema contradict each other.
-fn at_odds(fields: &Map<String, Value>) -> Option<String> {
+fn fields<'a>(schemas: &[&'a Value]) -> Vec<&'a Map<String, Value>> {
+    schemas.iter().filter_map(|schema| schema.as_object()).collect()
+}
+
+/// Why the keywords of schemas that must all hold contradict each other.
+fn at_odds(all: &[&Map<String, Value>]) -> Option<String> {
     for (least, most, reach) in BOUNDS {
-        let of = |keyword: &str| fields.get(keyword).and_then(Value::as_f64);
-        if let (Some(low), Some(high)) = (of(least), of(most))
-            && (low > high || (low >= high && !reach))
-        {
+        let of = |keyword| all.iter().filter_map(move |fields| fields.get(keyword)?.as_f64());
+        let (low, high) = (of(least).fold(f64::NEG_INFINITY, f64::max), of(most).fold(f64::INFINITY, f64::min));
+        if low > high || (low >= high && !reach) {
             return Some(format!("its {least} {low} is above its {most} {high}"));
         }
     }
-    let types = fields.get("type").and_then(type_names);
-    let values = match (fields.get("const"), fields.get("enum")) {
-        (Some(value), _) => Some(vec![value]),
-        (None, Some(Value::Array(values))) => Some(values.iter().collect()),
-        _ => None,
-    };
-    if let Some(values) = values {
-        let fits = |value: &&Value| types.as_ref().is_none_or(|types| allows(types, type_of(value)));
-        if !values.iter().any(fits) {
-            return Some("none of the values that it names is of its type".into());
-        }
+    let types: Vec<_> = all.iter().filter_map(|fields| type_names(fields.get("type")?)).collect();
+    let of_type = |r#type: &str| types.iter().all(|types| allows(types, r#type));
+    if !types.is_empty() && !types.iter().flatten().any(|r#type| of_type(r#type)) {
+        return Some("what must all hold wants values of different types".into());
     }
-    if fields.get("additionalProperties") == Some(&Value::Bool(false)) && !fields.contains_key("patternProperties") {
+    if all.iter().filter_map(|fields| values(fields)).any(|mut values| !values.any(|value| of_type(type_of(value)))) {
+        return Some("none of the values that it names is of its type".into());
+    }
+    let required = required(all);
+    all.iter().filter(|fields| is_closed(fields)).find_map(|fields| {
         let named = fields.get("properties").and_then(Value::as_object);
-        let unnamed = |name: &&str| named.is_none_or(|named| !named.contains_key(*name));
-        if let Some(name) = required(fields).into_iter().find(unnamed) {
-            return Some(format!("it requires the property {name:?}, and allows none of this name"));
-        }
-    }
-    None
+        let name = required.iter().find(|name| named.is_none_or(|named| !named.contains_key(**name)))?;
+        Some(format!("it requires the property {name:?}, and allows none of this name"))
+    })
 }
 
-fn required(fields: &Map<String, Value>) -> Vec<&str> {
-    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+/// The values that a schema names, if it names any.
+fn values(fields: &Map<String, Value>) -> Option<impl Iterator<Item = &Value>> {
+    let (one, several) = match (fields.get("const"), fields.get("enum")) {
+        (Some(value), _) => (Some(value), None),
+        (None, Some(Value::Array(values))) => (None, Some(values)),
+        _ => return None,
+    };
+    Some(one.into_iter().chain(several.into_iter().flatten()))
 }
 
-fn types(schema: &Value) -> Option<Vec<&str>> {
-    type_names(schema.get("type")?)
+/// Whether an object may have no properties but those that this one names.
+fn is_closed(fields: &Map<String, Value>) -> bool {
+    fields.get("additionalProperties") == Some(&Value::Bool(false)) && !fields.contains_key("patternProperties")
+}
+
+/// The names that must be there.
+fn required<'a>(all: &[&'a Map<String, Value>]) -> BTreeSet<&'a str> {
+    let lists = all.iter().filter_map(|fields| fields.get("required")?.as_array());
+    lists.flatten().filter_map(Value::as_str).collect()
 }
 
 fn type_names(types: &Value) -> Option<Vec<&str>> {
@@ -170,6 +203,23 @@ mod tests {
             (json!({ "$defs": { "S": { "type": "string" } }, "type": "object", "$ref": "#/$defs/S" }), "different"),
             (json!({ "anyOf": [false, { "$ref": "#/$defs/N" }], "$defs": { "N": false } }), "anyOf"),
             (json!({ "allOf": [{ "$ref": "#/$defs/N" }], "$defs": { "N": { "oneOf": [] } } }), "oneOf"),
+            (
+                json!({ "anyOf": [{ "$ref": "#/$defs/N" }, { "$ref": "#/$defs/N" }], "$defs": { "N": { "oneOf": [false] } } }),
+                "of its anyOf",
+            ),
+            (
+                json!({ "allOf": [{ "type": "object", "required": ["a"] }, { "type": "object", "additionalProperties": false }] }),
+                "\"a\"",
+            ),
+            (
+                json!({ "$ref": "#/$defs/L", "maximum": 2, "$defs": { "L": { "allOf": [{ "minimum": 3 }] } } }),
+                "minimum 3 is above its maximum 2",
+            ),
+            (json!({ "items": { "type": "string", "allOf": [{ "enum": [1, 2] }] } }), "none of the values"),
+            (
+                json!({ "required": ["a"], "properties": { "a": { "$ref": "#/$defs/N" } }, "$defs": { "N": { "allOf": [true, false] } } }),
+                "\"a\" is required, but it is false",
+            ),
         ] {
             let found = contradiction(&schema).unwrap_or_else(|| panic!("nothing wrong in {schema}"));
             assert!(found.contains(part), "{found}: {schema}");
@@ -190,6 +240,24 @@ mod tests {
             json!({ "required": ["next"], "properties": { "next": { "$ref": "#" } } }),
         ] {
             assert_eq!(contradiction(&schema), None, "{schema}");
+        }
+    }
+
+    /// Each of a thousand schemas requires the next, or all the same names.
+    #[test]
+    fn long_ways_are_gone_in_no_time() {
+        let names: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
+        let wide = (0..990).map(|n| (n.to_string(), json!({ "$ref": "#/$defs/all" })));
+        let all = ("all".to_owned(), json!({ "required": names }));
+        let long = (0..990).map(|n| {
+            let next = format!("#/$defs/{}", (n + 1) % 990);
+            (n.to_string(), json!({ "required": ["a"], "properties": { "a": { "$ref": next } } }))
+        });
+        for definitions in [long.collect(), wide.chain([all]).collect::<Map<_, _>>()] {
+            let begun = std::time::Instant::now();
+            let schema = json!({ "$ref": "#/$defs/0", "$defs": definitions });
+            crate::contract::usable(&schema).unwrap();
+            assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::checker::{Checker, look_at_patterns};
+use super::checker::{Checker, look_at_patterns, on_a_deep_stack};
 use super::contradiction::contradiction;
 use super::schema::all;
 use crate::kind::KindSpec;
@@ -59,7 +59,7 @@ pub fn usable(schema: &Value) -> Result<Checker, String> {
     if all(schema).iter().any(large) {
         return Err(format!("has an enum of more than {ENUM_MAX} values: use a type or a pattern"));
     }
-    match contradiction(schema) {
+    match on_a_deep_stack(|| contradiction(schema)) {
         Some(reason) => Err(format!("contradicts itself: {reason}")),
         None => Ok(checker),
     }

@@ -18,6 +18,8 @@ pub(crate) struct DeclaredKind {
     pub(super) input: Contract,
     pub(super) output: Contract,
     pub(super) work: Work,
+    /// The file that declares it, and the line there.
+    pub(super) place: String,
 }
 
 /// Who does the work.
@@ -36,7 +38,7 @@ impl DeclaredKind {
             async move { kind.run(ctx, input).await }
         });
         let schemas = (self.input.schema.clone(), self.output.schema.clone());
-        worker.with_schemas(self.name.as_str(), self.options.clone(), schemas, runner)
+        worker.with_schemas(self.name.as_str(), self.options.clone(), schemas, runner).declared_at(&self.place)
     }
 
     async fn run(&self, ctx: JobContext, input: RawJson) -> Result<RawJson, JobError> {

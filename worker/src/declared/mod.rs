@@ -17,6 +17,7 @@ use buzzer_shared::kind::Kind;
 use buzzer_shared::webhook::{NotASecret, Secret};
 use serde_json::Value;
 use toml::Spanned;
+use url::Url;
 
 use self::contract::Contract;
 use self::kind::{DeclaredKind, Work};
@@ -97,9 +98,11 @@ impl Declared {
         let text = fs::read_to_string(file).map_err(unreadable)?;
         // A run has a directory of its own: what is named here must be found from there, too.
         let folder = fs::canonicalize(file).map_err(unreadable)?.parent().map(Path::to_path_buf).unwrap_or_default();
-        Source { folder }.kinds(&text).map_err(|Misplaced { at, mistake }| {
-            let line = text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1;
-            DeclaredError::Mistake { file: file.into(), line, mistake }
+        let source = Source { file, text: &text, folder };
+        source.kinds().map_err(|Misplaced { at, mistake }| DeclaredError::Mistake {
+            file: file.into(),
+            line: source.line(at),
+            mistake,
         })
     }
 }
@@ -126,18 +129,32 @@ impl Mistake {
     }
 }
 
-/// Where the file is.
-#[derive(Debug)]
-struct Source {
-    /// Absolute.
+/// The file as it was read.
+struct Source<'a> {
+    /// As it was named.
+    file: &'a Path,
+    text: &'a str,
+    /// Where it is. Absolute.
     folder: PathBuf,
 }
 
-impl Source {
-    fn kinds(&self, text: &str) -> Result<Declared, Misplaced> {
-        let file: File = toml::from_str(text).map_err(|error| Misplaced {
-            at: error.span().map_or(0, |span| span.start),
-            mistake: Mistake::Toml(told(error.message())),
+impl Source<'_> {
+    /// The line in which a byte stands.
+    fn line(&self, at: usize) -> usize {
+        self.text.bytes().take(at).filter(|byte| *byte == b'\n').count() + 1
+    }
+
+    /// Where a file is that is named in this one.
+    fn path(&self, name: &str) -> PathBuf {
+        // Without the dots in the middle.
+        self.folder.join(name).components().collect()
+    }
+
+    fn kinds(&self) -> Result<Declared, Misplaced> {
+        let file: File = toml::from_str(self.text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = self.text.lines().nth(self.line(at) - 1).unwrap_or_default();
+            Misplaced { at, mistake: Mistake::Toml(told(error.message(), line)) }
         })?;
         let mut kinds: Vec<Arc<DeclaredKind>> = Vec::new();
         for table in file.kind {
@@ -147,9 +164,9 @@ impl Source {
                 return Err(Mistake::Twice(kind.name.clone()).at(&place));
             }
             // What a worker would refuse is told here, with its line, and so is what the API would.
-            let tried = kind.register(WorkerBuilder::default()).build();
-            let worker = tried.map_err(|error| Mistake::Build(error).at(&place))?;
-            for spec in worker.registry.specs() {
+            let tried = kind.register(WorkerBuilder::default()).registry();
+            let registry = tried.map_err(|error| Mistake::Build(error).at(&place))?;
+            for spec in registry.specs() {
                 examine(&spec).map_err(|reason| Mistake::Refused { kind: spec.name, reason }.at(&place))?;
             }
             kinds.push(kind);
@@ -159,6 +176,7 @@ impl Source {
 
     fn kind(&self, table: KindTable) -> Result<DeclaredKind, Misplaced> {
         let name = table.name;
+        let place = format!("{}, line {}", self.file.display(), self.line(name.span().start));
         let input = self.contract("input", table.input)?;
         let output = self.contract("output", table.output)?;
         let mut options = HandlerOptions::new().description(table.description);
@@ -181,7 +199,7 @@ impl Source {
             (None, Some(push)) => Work::Push(self.service(push)?),
             _ => return Err(Mistake::NotOneWay(name.as_ref().clone()).at(&name)),
         };
-        Ok(DeclaredKind { name: name.into_inner(), options, input, output, work })
+        Ok(DeclaredKind { name: name.into_inner(), options, input, output, work, place })
     }
 
     /// Any JSON where nothing is said.
@@ -196,7 +214,7 @@ impl Source {
     }
 
     fn schema(&self, name: &str) -> Result<Value, Mistake> {
-        let file = self.folder.join(name);
+        let file = self.path(name);
         let read = fs::read(&file).map_err(|error| error.to_string());
         let schema = read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));
         schema.map_err(|reason| Mistake::SchemaFile { file, reason })
@@ -204,7 +222,7 @@ impl Source {
 
     /// Why a program that was not found cannot be run, and what to do.
     fn not_runnable(&self, program: &str) -> Mistake {
-        let path = self.folder.join(program);
+        let path = self.path(program);
         let hint = match (program.contains('/'), path.exists()) {
             (false, _) => {
                 "it is not on the worker's PATH: install it, or name it with a slash, from where this file is".into()
@@ -247,27 +265,34 @@ impl Source {
         if table.answer.0 == 0 {
             return Err(Mistake::ZeroLimit("answer").at(&url));
         }
-        let called = url.as_ref().parse().map_err(|_| Mistake::NoUrl(url.as_ref().clone()).at(&url))?;
+        let called = whole_url(url.as_ref()).ok_or_else(|| Mistake::NoUrl(url.as_ref().clone()).at(&url))?;
         let service = Service::new(called, secret, table.answer.0);
         service.map_err(|error| Mistake::Url(error.to_string()).at(&url))
     }
 
     fn secret_of_file(&self, name: &str) -> Result<Secret, Mistake> {
-        let file = self.folder.join(name);
+        let file = self.path(name);
         let read = file.to_string_lossy().parse::<FromFile<Secret>>();
         read.map(|secret| Secret::clone(&secret)).map_err(Mistake::SecretFile)
     }
 }
 
-/// What the parser says, on one line.
-fn told(message: &str) -> String {
+/// What the parser says of a line, on one.
+fn told(message: &str, line: &str) -> String {
     let message = message.replace('\n', "; ");
-    // It does not know how lists of tables are written.
+    // It does not know how tables are written, and lists of them.
     if message.contains("invalid type: map, expected a sequence") {
         message + "; each kind begins with [[kind]], in double brackets"
+    } else if line.trim_start().starts_with("[[kind.") {
+        message + "; a table of a kind begins like [kind.exec], in single brackets"
     } else {
         message
     }
+}
+
+/// `None` for what lacks its beginning: of `host:8000/` the host would be taken for a scheme.
+fn whole_url(text: &str) -> Option<Url> {
+    text.parse().ok().filter(|_| text.contains("://"))
 }
 
 fn secret_of_variable(name: &str) -> Result<Secret, Mistake> {
@@ -354,7 +379,11 @@ mod tests {
         let file = folder.path().join("worker.toml");
         fs::write(&file, text).unwrap();
         let read = file.to_str().unwrap().parse::<Declared>();
-        read.map_err(|error| error.to_string().replace(&format!("{}, ", file.display()), ""))
+        let folder = folder.path().display().to_string();
+        let told = |error: DeclaredError| {
+            error.to_string().replace(&format!("{}, ", file.display()), "").replace(&folder, "<folder>")
+        };
+        read.map_err(told)
     }
 
     fn kind(text: &str) -> Arc<DeclaredKind> {
@@ -494,7 +523,7 @@ mod tests {
             (format!("{head}{exec}shell = true\n"), "line 5: unknown field `shell`"),
             (
                 format!("{head}[kind.exec]\nprogram = './no.sh'\n"),
-                "line 4: \"./no.sh\" cannot be run: there is no file ",
+                "line 4: \"./no.sh\" cannot be run: there is no file <folder>/no.sh",
             ),
             (
                 format!("{head}[kind.exec]\nprogram = './plain.txt'\n"),
@@ -526,6 +555,17 @@ mod tests {
             (
                 format!("{head}[kind.push]\nurl = '/render'\nsecret_file = 'secret'\n"),
                 "line 4: \"/render\" is no URL: write a whole one",
+            ),
+            (
+                format!("{head}[kind.push]\nurl = 'invoices.internal:8000/render'\nsecret_file = 'secret'\n"),
+                "line 4: \"invoices.internal:8000/render\" is no URL: write a whole one",
+            ),
+            (format!("{head}[[kind.exec]]\nprogram = './run.sh'\n"), "like [kind.exec], in single brackets"),
+            (format!("{head}[[kind.push]]\nurl = 'http://a/'\n"), "like [kind.exec], in single brackets"),
+            (format!("{head}input = {{ type = 'text' }}\n{exec}"), "the types of JSON are array, boolean"),
+            (
+                format!("{head}description = '{}'\n{exec}", "x".repeat(5 << 20)),
+                "line 2: the API would refuse the kind a: it has 52",
             ),
             (
                 format!("{head}[kind.push]\nurl = 'ftp://a/'\nsecret_file = 'secret'\n"),
