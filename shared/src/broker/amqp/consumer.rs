@@ -235,8 +235,11 @@ impl<'a> Attached<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.task.gone.cancelled() => return self.leave(),
-                () = self.task.closing.cancelled() => return self.leave(),
+                () = self.over() => {
+                    self.leave();
+                    self.flush(tag).await;
+                    return Left::Done;
+                }
                 count = self.acknowledged.recv_many(&mut acks, ACK_BATCH) => {
                     if count > 0 {
                         self.settle(&mut acks).await;
@@ -338,8 +341,10 @@ impl<'a> Attached<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.task.gone.cancelled() => return self.leave(),
-                () = self.task.closing.cancelled() => return self.leave(),
+                () = self.over() => {
+                    self.leave();
+                    return Left::Done;
+                }
                 count = self.acknowledged.recv_many(&mut acks, ACK_BATCH) => {
                     if count > 0 {
                         self.settle(&mut acks).await;
@@ -352,11 +357,30 @@ impl<'a> Attached<'a> {
         }
     }
 
+    /// Ends when nobody is there to take or to acknowledge.
+    fn over(&self) -> impl Future<Output = ()> + use<> {
+        let (gone, closing) = (self.task.gone.clone(), self.task.closing.clone());
+        async move {
+            tokio::select! {
+                () = gone.cancelled() => {}
+                () = closing.cancelled() => {}
+            }
+        }
+    }
+
     /// Sends what was acknowledged before the end. The channel is closed next, behind these frames.
-    fn leave(&mut self) -> Left {
+    fn leave(&mut self) {
         let mut acks: Vec<_> = std::iter::from_fn(|| self.acknowledged.try_recv().ok()).collect();
         self.send_acks(&mut acks);
-        Left::Done
+    }
+
+    /// Waits until a quorum queue has what was acknowledged. When it is behind by 32 acknowledgements, RabbitMQ keeps
+    /// further ones in the channel, and forgets them with it (`rabbit_fifo_client:settle`). A cancel is answered once
+    /// the queue has caught up.
+    async fn flush(&self, tag: ShortString) {
+        let canceled = self.channel.basic_cancel(tag, BasicCancelOptions::default());
+        // Without an answer they come again, as after any loss of the line.
+        let _ = timeout(ASK_DEADLINE, canceled).await;
     }
 
     /// Decodes a delivery and offers it to the subscriber; gives it back when that has no room.
