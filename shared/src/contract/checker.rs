@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::error::ValidationErrorKind;
+use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
-use super::schema::{Document, all, depth, look_at_shape};
+use super::schema::{Document, all, depth, keyword, look_at_shape};
 
 /// So many patterns may one contract hold, in its input and output together: each may become a program of
 /// [`PATTERN_MAX`], which takes time to make, and stays in memory.
@@ -124,32 +125,22 @@ fn compile(schema: &Value) -> Result<Validator, String> {
     // An engine whose time is linear: a pattern that others choke on harms nobody here.
     let size = (PATTERNS_SIZE_MAX / patterns(schema).max(1)).min(PATTERN_MAX);
     let patterns = PatternOptions::regex().size_limit(size).dfa_size_limit(size);
-    let options = jsonschema::options().with_pattern_options(patterns);
+    let options = jsonschema::options().with_draft(Draft::Draft202012).with_pattern_options(patterns);
     options.build(schema).map_err(|error| {
-        let at = error.instance_path().as_str().to_owned();
-        let hint = match keyword(&at) {
-            Some("pattern" | "patternProperties") => format!(
-                "; patterns have no look-around and no back references, and each of this schema's is at most {} KiB as a program",
+        let at = error.instance_path().as_str();
+        let reason = match error.kind() {
+            ValidationErrorKind::Format { format } if format == "regex" => format!(
+                "{error}; patterns have no look-around and no back references, and each of this schema's is at most {} KiB as a program",
                 size >> 10
             ),
-            Some("type") => {
-                "; the types of JSON are array, boolean, integer, null, number, object and string".into()
-            }
-            _ => String::new(),
+            _ if keyword(at) == Some("type") => format!(
+                "{} is no type of JSON: these are array, boolean, integer, null, number, object and string",
+                error.instance()
+            ),
+            _ => error.to_string(),
         };
-        format!("it is no schema at {at:?}: {error}{hint}")
+        format!("it is no schema at {at:?}: {reason}")
     })
-}
-
-/// The keyword whose value is at this place of a schema, or whose names are: not the property that bears its name.
-fn keyword(place: &str) -> Option<&str> {
-    let mut steps = place.rsplit('/');
-    let (last, above) = (steps.next()?, steps.next());
-    match above {
-        Some("patternProperties") => above,
-        Some("properties") => None,
-        _ => Some(last),
-    }
 }
 
 /// Runs it on a thread of its own. Where there can be no more threads, on this one.
@@ -186,10 +177,12 @@ mod tests {
         let named = json!({ "patternProperties": { "^(?=a)b": true } });
         for (schema, part) in [
             (json!({ "type": "strin" }), "no schema at \"/type\""),
-            (json!({ "items": { "type": "text" } }), "integer, null, number, object"),
+            (
+                json!({ "items": { "type": "text" } }),
+                "at \"/items/type\": \"text\" is no type of JSON: these are array, boolean",
+            ),
             (json!({ "properties": [] }), "no schema at \"/properties\""),
             (json!(7), "no schema"),
-            (json!({ "$schema": "https://a.example/own" }), "no schema"),
             (back, "back references"),
             (around, "look-around"),
             (large, "at most 1024 KiB"),
@@ -199,7 +192,7 @@ mod tests {
             assert!(refused.contains(part), "{refused}");
         }
         let property = Checker::new(&json!({ "properties": { "pattern": 7, "type": 7 } })).unwrap_err();
-        assert!(!property.contains("look-around") && !property.contains("types of JSON"), "{property}");
+        assert!(!property.contains("look-around") && !property.contains("type of JSON"), "{property}");
     }
 
     #[test]

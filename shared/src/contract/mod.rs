@@ -8,8 +8,9 @@ mod checker;
 mod contradiction;
 mod examine;
 mod schema;
+mod types;
 
 pub use checker::{Checker, Misfit};
-pub use contradiction::{allows, type_of};
 pub use examine::{SIZE_MAX, examine, usable};
 pub use schema::Document;
+pub use types::{allows, type_of};

@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
 
+use crate::text::shorten;
+
 /// Deeper than that no schema is that a person wrote.
 const DEPTH_MAX: usize = 64;
 /// So many schemas within one are read. What they compile to must be taken apart again on an ordinary stack.
@@ -31,43 +33,56 @@ pub(super) enum Bearing {
 pub(super) struct Inner<'a> {
     pub(super) bearing: Bearing,
     pub(super) keyword: &'static str,
-    /// Its name or number beside others of the keyword.
-    pub(super) name: Option<&'a str>,
+    pub(super) step: Step<'a>,
     pub(super) schema: &'a Value,
 }
 
+/// Which of those it is that stand under one keyword.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    Only,
+    Name(&'a str),
+    Number(usize),
+}
+
 /// Keywords that hold a schema.
-const SINGLE: [(&str, Bearing); 13] = [
+const SINGLE: [(&str, Bearing); 11] = [
     ("not", Bearing::Trial),
     ("if", Bearing::Trial),
     ("then", Bearing::Same),
     ("else", Bearing::Same),
     ("items", Bearing::Part),
-    ("additionalItems", Bearing::Part),
     ("unevaluatedItems", Bearing::Part),
     ("contains", Bearing::Part),
     ("additionalProperties", Bearing::Part),
     ("unevaluatedProperties", Bearing::Part),
     ("propertyNames", Bearing::Part),
     ("contentSchema", Bearing::Part),
-    ("$recursiveRef", Bearing::Nothing),
 ];
-/// Keywords that hold a list of them; `items` was one of these, too.
-const LISTS: [(&str, Bearing); 5] = [
-    ("allOf", Bearing::Same),
-    ("anyOf", Bearing::Same),
-    ("oneOf", Bearing::Same),
-    ("prefixItems", Bearing::Part),
-    ("items", Bearing::Part),
-];
+/// Keywords that hold a list of them.
+const LISTS: [(&str, Bearing); 4] =
+    [("allOf", Bearing::Same), ("anyOf", Bearing::Same), ("oneOf", Bearing::Same), ("prefixItems", Bearing::Part)];
 /// Keywords that hold them by name.
-const MAPS: [(&str, Bearing); 6] = [
+const MAPS: [(&str, Bearing); 5] = [
     ("properties", Bearing::Part),
     ("patternProperties", Bearing::Part),
     ("dependentSchemas", Bearing::Same),
-    ("dependencies", Bearing::Same),
     ("$defs", Bearing::Nothing),
     ("definitions", Bearing::Nothing),
+];
+
+/// Where the drafts have their names.
+const DRAFTS: [&str; 4] = [
+    "https://json-schema.org/draft/",
+    "http://json-schema.org/draft/",
+    "https://json-schema.org/draft-0",
+    "http://json-schema.org/draft-0",
+];
+/// What older drafts say otherwise. Unknown keywords are taken, and say nothing: these would be taken for more.
+const OLDER: [(&str, &str); 3] = [
+    ("additionalItems", "use prefixItems for the first items, and items for the others"),
+    ("dependencies", "use dependentRequired or dependentSchemas"),
+    ("$recursiveRef", "use $ref"),
 ];
 
 /// The schemas that stand directly within this one.
@@ -76,17 +91,18 @@ pub(super) fn inner(schema: &Value) -> Vec<Inner<'_>> {
     let mut found = Vec::new();
     for (keyword, bearing) in SINGLE {
         if let Some(schema) = fields.get(keyword).filter(|value| is_schema(value)) {
-            found.push(Inner { bearing, keyword, name: None, schema });
+            found.push(Inner { bearing, keyword, step: Step::Only, schema });
         }
     }
     for (keyword, bearing) in LISTS {
         let list = fields.get(keyword).and_then(Value::as_array).into_iter().flatten();
-        found.extend(list.map(|schema| Inner { bearing, keyword, name: None, schema }));
+        let schemas = list.enumerate();
+        found.extend(schemas.map(|(at, schema)| Inner { bearing, keyword, step: Step::Number(at), schema }));
     }
     for (keyword, bearing) in MAPS {
         let map = fields.get(keyword).and_then(Value::as_object).into_iter().flatten();
         let schemas = map.filter(|(_, value)| is_schema(value));
-        found.extend(schemas.map(|(name, schema)| Inner { bearing, keyword, name: Some(name), schema }));
+        found.extend(schemas.map(|(name, schema)| Inner { bearing, keyword, step: Step::Name(name), schema }));
     }
     found
 }
@@ -169,6 +185,7 @@ pub(super) fn look_at_shape(root: &Value) -> Result<u64, String> {
     let document = Document { root };
     for (at, schema) in schemas.iter().enumerate() {
         if let Value::Object(fields) = schema {
+            look_at_draft(fields, at == 0)?;
             look_at_references(document, fields, at == 0)?;
         }
     }
@@ -190,11 +207,40 @@ pub(super) fn depth(value: &Value) -> usize {
     }
 }
 
-fn look_at_references(document: Document<'_>, fields: &Map<String, Value>, is_root: bool) -> Result<(), String> {
-    for keyword in ["$dynamicRef", "$recursiveRef"] {
-        if fields.contains_key(keyword) {
-            return Err(format!("{keyword} is not supported: use $ref"));
+/// Whatever `$schema` says, a schema is read as JSON Schema 2020-12: in the documents it stands among others of that draft.
+fn look_at_draft(fields: &Map<String, Value>, is_root: bool) -> Result<(), String> {
+    if let Some(draft) = fields.get("$schema").and_then(Value::as_str) {
+        let known = DRAFTS.iter().any(|known| draft.starts_with(known));
+        if !is_root || !known {
+            return Err(format!("its $schema {:?} is not known here: leave it out", shorten(draft.into(), 100)));
         }
+    }
+    if fields.get("items").is_some_and(Value::is_array) {
+        return Err("items is a list in it: use prefixItems, as JSON Schema 2020-12 has it".into());
+    }
+    match OLDER.iter().find(|(keyword, _)| fields.contains_key(*keyword)) {
+        Some((keyword, instead)) => Err(format!("{keyword} is of an older draft than 2020-12: {instead}")),
+        None => Ok(()),
+    }
+}
+
+/// The keyword whose value holds this place; `None` at a schema.
+pub(super) fn keyword(place: &str) -> Option<&str> {
+    let mut steps = place.strip_prefix('/')?.split('/');
+    while let Some(keyword) = steps.next() {
+        let has = |keywords: &[(&str, Bearing)]| keywords.iter().any(|(known, _)| *known == keyword);
+        let within = has(&MAPS) || has(&LISTS);
+        let is_value = if within { steps.next().is_none() } else { !has(&SINGLE) };
+        if is_value {
+            return Some(keyword);
+        }
+    }
+    None
+}
+
+fn look_at_references(document: Document<'_>, fields: &Map<String, Value>, is_root: bool) -> Result<(), String> {
+    if fields.contains_key("$dynamicRef") {
+        return Err("$dynamicRef is not supported: use $ref".into());
     }
     // The older drafts call it `id`.
     if !is_root && ["$id", "id"].iter().any(|keyword| fields.get(*keyword).is_some_and(Value::is_string)) {
@@ -203,12 +249,12 @@ fn look_at_references(document: Document<'_>, fields: &Map<String, Value>, is_ro
     let Some(reference) = fields.get("$ref") else { return Ok(()) };
     match reference.as_str() {
         Some(text) if !text.starts_with('#') => {
-            let text: String = text.chars().take(100).collect();
+            let text = shorten(text.into(), 100);
             Err(format!("it refers to {text:?}, and nothing is fetched: put that under $defs"))
         }
         Some(text) if document.find(text).is_some() => Ok(()),
         Some(text) => {
-            let text: String = text.chars().take(100).collect();
+            let text = shorten(text.into(), 100);
             Err(format!(
                 "it refers to {text:?}, where no schema stands: put one under $defs, and refer to it as \"#/$defs/name\""
             ))
@@ -272,7 +318,7 @@ fn ways(inner: &[Inner<'_>]) -> u64 {
     let any = |keywords: &[&str]| u64::from(inner.iter().any(|inner| keywords.contains(&inner.keyword)));
     let patterns = inner.iter().filter(|inner| inner.keyword == "patternProperties").count();
     let fields = any(&["properties", "additionalProperties"]) + any(&["unevaluatedProperties"]) + patterns as u64;
-    let items = any(&["items", "prefixItems", "additionalItems"]) + any(&["contains"]) + any(&["unevaluatedItems"]);
+    let items = any(&["items", "prefixItems"]) + any(&["contains"]) + any(&["unevaluatedItems"]);
     fields.max(items)
 }
 
@@ -290,8 +336,9 @@ mod tests {
             "default": { "properties": { "a": false } },
             "allOf": [{ "not": false }],
         });
-        let inner: Vec<_> = inner(&schema).iter().map(|inner| (inner.keyword, inner.name)).collect();
-        assert_eq!(inner, [("allOf", None), ("properties", Some("$ref")), ("properties", Some("enum"))]);
+        let inner: Vec<_> = inner(&schema).iter().map(|inner| (inner.keyword, inner.step)).collect();
+        let named = |name| ("properties", Step::Name(name));
+        assert_eq!(inner, [("allOf", Step::Number(0)), named("$ref"), named("enum")]);
         assert_eq!(all(&schema).len(), 6);
         assert_eq!(look_at_shape(&schema), Ok(1));
     }
@@ -365,6 +412,23 @@ mod tests {
     }
 
     #[test]
+    fn a_place_in_a_schema_is_read_from_its_front() {
+        for (place, found) in [
+            ("", None),
+            ("/type", Some("type")),
+            ("/items/allOf/0/type", Some("type")),
+            ("/enum/0", Some("enum")),
+            ("/properties", Some("properties")),
+            ("/properties/type", None),
+            ("/$defs/pattern", None),
+            ("/properties/properties/type", Some("type")),
+            ("/dependentSchemas/pattern/pattern", Some("pattern")),
+        ] {
+            assert_eq!(keyword(place), found, "{place}");
+        }
+    }
+
+    #[test]
     fn what_would_never_end_or_grow_without_bound_is_refused() {
         let nested = (0..70).fold(json!(true), |inner, _| json!({ "not": inner }));
         let many: Map<_, _> = (0..2001).map(|n| (n.to_string(), json!(true))).collect();
@@ -416,6 +480,12 @@ mod tests {
             (json!({ "$ref": "#/$defs/missing" }), "no schema stands"),
             (json!({ "$ref": 7 }), "no text"),
             (json!({ "$dynamicRef": "#a" }), "use $ref"),
+            (json!({ "$recursiveRef": "#" }), "use $ref"),
+            (json!({ "items": [true, false] }), "use prefixItems"),
+            (json!({ "not": { "additionalItems": false } }), "use prefixItems"),
+            (json!({ "dependencies": { "a": ["b"] } }), "use dependentRequired"),
+            (json!({ "$schema": "https://a.example/own" }), "leave it out"),
+            (json!({ "items": { "$schema": "https://json-schema.org/draft/2020-12/schema" } }), "leave it out"),
             (json!({ "items": { "$id": "https://a.example" } }), "leave it out"),
         ] {
             let refused = look_at_shape(&schema).unwrap_err();

@@ -562,7 +562,10 @@ mod tests {
             ),
             (format!("{head}[[kind.exec]]\nprogram = './run.sh'\n"), "like [kind.exec], in single brackets"),
             (format!("{head}[[kind.push]]\nurl = 'http://a/'\n"), "like [kind.exec], in single brackets"),
-            (format!("{head}input = {{ type = 'text' }}\n{exec}"), "the types of JSON are array, boolean"),
+            (
+                format!("{head}input = {{ type = 'text' }}\n{exec}"),
+                "\"text\" is no type of JSON: these are array, boolean",
+            ),
             (
                 format!("{head}description = '{}'\n{exec}", "x".repeat(5 << 20)),
                 "line 2: the API would refuse the kind a: it has 52",
