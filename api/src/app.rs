@@ -209,6 +209,9 @@ impl Engine {
         shutdown: &Shutdown,
     ) -> Result<Self, StartError> {
         if !line.durable {
+            tracing::info!(
+                "the broker is within this process; workers of other processes need a RabbitMQ, named with --broker"
+            );
             let voided = store.void_leases(clock.now()).await?;
             tracing::debug!(jobs = voided, "what the broker of an earlier process carried goes out again");
         }

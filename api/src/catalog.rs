@@ -10,7 +10,7 @@ use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::time::Time;
 use buzzer_shared::webhook;
 
-use crate::problem::Violation;
+use crate::problem::{KnownKinds, Violation};
 use crate::store::{KnownContract, KnownKind, KnownWorker, Store, StoreError};
 
 /// A worker that was silent for so long, three beats, counts as gone.
@@ -108,6 +108,15 @@ impl Catalog {
         self.read(|snapshot| snapshot.kinds.keys().cloned().collect())
     }
 
+    /// What can be asked for instead of a kind that there is not.
+    pub fn instead_of(&self, kind: &str) -> KnownKinds {
+        self.read(|snapshot| {
+            let mut refused = snapshot.workers.iter().flat_map(|worker| &worker.refused);
+            let refused = refused.find(|refusal| refusal.kind == kind).map(|refusal| refusal.reason.clone());
+            KnownKinds { names: snapshot.kinds.keys().cloned().collect(), refused }
+        })
+    }
+
     /// The live workers, the longest running first.
     pub fn workers(&self) -> Vec<KnownWorker> {
         self.read(|snapshot| snapshot.workers.clone())
@@ -141,7 +150,7 @@ impl Catalog {
 }
 
 /// The newest contract that a live worker runs: it documents, and says what an input is. Where none runs the kind now,
-/// the newest of those that were last heard at the same time.
+/// the newest of those that were last heard within a minute of each other.
 fn current(known: &KnownKind, workers: &[KnownWorker]) -> usize {
     let live: HashSet<_> = workers.iter().filter_map(|worker| worker.contracts.get(&known.name)).collect();
     let heard = known.contracts.iter().map(|contract| contract.seen_at).max();

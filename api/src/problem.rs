@@ -51,7 +51,7 @@ pub enum ApiError {
     InvalidRequest(Vec<Violation>),
     #[error("The input does not fit the schema of {kind}: see `errors`.")]
     InvalidInput { kind: Kind, errors: Vec<Violation> },
-    #[error("No worker has ever announced the kind {0}. {1}")]
+    #[error("There is no kind {0}. {1}")]
     UnknownKind(String, KnownKinds),
     #[error("Jobs of {0} are made by Buzzer itself, and by nobody else: it delivers webhooks by them.")]
     ReservedKind(&'static str),
@@ -142,16 +142,23 @@ pub enum ApiError {
     Internal(String),
 }
 
-/// The kinds that can be asked for instead.
+/// The kinds that can be asked for instead of one that there is not.
 #[derive(Debug)]
-pub struct KnownKinds(pub Vec<Kind>);
+pub struct KnownKinds {
+    pub names: Vec<Kind>,
+    /// Why what a worker says of the one that was asked for is not taken.
+    pub refused: Option<String>,
+}
 
 impl std::fmt::Display for KnownKinds {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
+        if let Some(reason) = &self.refused {
+            write!(f, "What a worker says of it is not taken: {}. ", reason.trim_end_matches('.'))?;
+        }
+        if self.names.is_empty() {
             return f.write_str("No kind is known yet: is a worker running?");
         }
-        let names: Vec<_> = self.0.iter().map(Kind::as_str).collect();
+        let names: Vec<_> = self.names.iter().map(Kind::as_str).collect();
         write!(f, "Known are {}.", names.join(", "))
     }
 }
@@ -374,7 +381,7 @@ impl ApiError {
                 let error = |v: &Violation| json!({ "pointer": v.pointer, "detail": v.detail });
                 vec![("errors", errors.iter().map(error).collect())]
             }
-            Self::UnknownKind(_, known) => vec![("known", json!(known.0))],
+            Self::UnknownKind(_, known) => vec![("known", json!(known.names))],
             Self::NoResult(state) | Self::TooLate(state) | Self::NothingToRetry(state) | Self::NotDone(state) => {
                 vec![("state", json!(state))]
             }
@@ -504,10 +511,11 @@ mod tests {
 
     #[test]
     fn a_problem_says_what_to_do_instead() {
-        let error = ApiError::UnknownKind("ecco".into(), KnownKinds(vec!["echo".parse().unwrap()]));
+        let known = |refused| KnownKinds { names: vec!["echo".parse().unwrap()], refused };
+        let error = ApiError::UnknownKind("ecco".into(), known(None));
         let problem = Problem::from(&error);
         assert_eq!(problem.status, Some(404));
-        assert_eq!(problem.detail.unwrap(), "No worker has ever announced the kind ecco. Known are echo.");
+        assert_eq!(problem.detail.unwrap(), "There is no kind ecco. Known are echo.");
         assert_eq!(problem.more["known"], json!(["echo"]));
     }
 }

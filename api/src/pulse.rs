@@ -132,6 +132,9 @@ impl Pulses {
 
     async fn announced(&self, mut announce: Announce, opening: &mut Opening) -> Result<(), StoreError> {
         aside(|| contracts::sift(&mut announce, |spec| self.catalog.knows(spec), &mut opening.refused));
+        if announce.kinds.is_empty() && announce.refused.is_empty() && !self.has_heard_of(announce.worker).await? {
+            return Ok(());
+        }
         let refused_before = self.refused_before(announce.worker);
         self.journal.store.announce(&announce, self.clock.now()).await?;
         self.look_around().await?;
@@ -140,6 +143,12 @@ impl Pulses {
             self.refuse(announce.worker, announce.refused, &refused_before);
         }
         Ok(())
+    }
+
+    /// Whether a worker lives, as far as is known. One that runs no kinds and does not has left, and says so late.
+    async fn has_heard_of(&self, worker: WorkerId) -> Result<bool, StoreError> {
+        self.look_around().await?;
+        Ok(self.catalog.workers().iter().any(|known| known.id == worker))
     }
 
     /// What the store has as refused of a worker.

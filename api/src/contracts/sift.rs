@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use buzzer_shared::contract::examine;
+use buzzer_shared::contract::{examine, runnable};
 use buzzer_shared::kind::{KindSpec, Refusal};
 use buzzer_shared::message::Announce;
 use buzzer_shared::text::shorten;
@@ -30,7 +30,8 @@ pub fn sift(announce: &mut Announce, is_taken: impl Fn(&KindSpec) -> bool, refus
         } else if names.len() == KINDS_MAX {
             Err(format!("a worker runs at most {KINDS_MAX} kinds: let another one run it"))
         } else if is_taken(&spec) {
-            Ok(())
+            // How many runs there may be at a time is no part of the contract.
+            runnable(&spec)
         } else {
             refused.or_examine(&spec, examine)
         };

@@ -10,7 +10,7 @@ use super::order::SubmitJob;
 use crate::catalog::Entry;
 use crate::extract::JsonBody;
 use crate::lifecycle::Job;
-use crate::problem::{ApiError, KnownKinds};
+use crate::problem::ApiError;
 use crate::state::AppState;
 
 /// A job as a client hands it in.
@@ -42,7 +42,7 @@ impl HandIn<'_> {
             return Err(ApiError::ReservedKind(webhook::KIND));
         }
         let Some(entry) = state.catalog.kind(kind) else {
-            return Err(ApiError::UnknownKind(kind.into(), KnownKinds(state.catalog.names())));
+            return Err(ApiError::UnknownKind(kind.into(), state.catalog.instead_of(kind)));
         };
         let key = key.map(|name| name.over(&entry.spec().name, &body.0));
         match read(state, tenant, &entry, body) {

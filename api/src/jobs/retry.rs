@@ -11,7 +11,7 @@ use super::{JobPath, NO_JOB, accept, answer, get, headers};
 use crate::auth::Caller;
 use crate::extract::Path;
 use crate::lifecycle::{Ignored, Job};
-use crate::problem::{self, ApiError, KnownKinds, ProblemType, refuses};
+use crate::problem::{self, ApiError, ProblemType, refuses};
 use crate::state::AppState;
 use crate::store::{Asked, Wish};
 use crate::view::{Content, JobView};
@@ -61,7 +61,7 @@ pub(super) async fn retry(
 /// A job that is done never changes: what was asked of it is asked of a new one.
 async fn anew(state: &AppState, done: &Job, request: &HeaderMap) -> Result<Response, ApiError> {
     let Some(entry) = state.catalog.kind(done.kind.as_str()) else {
-        return Err(ApiError::UnknownKind(done.kind.to_string(), KnownKinds(state.catalog.names())));
+        return Err(ApiError::UnknownKind(done.kind.to_string(), state.catalog.instead_of(done.kind.as_str())));
     };
     let key = headers::key(request)?.map(|name| name.over(&done.kind, format!("retry of {}", done.id).as_bytes()));
     let input = get::content(state, &done.tenant, done.id).await?.input;

@@ -12,8 +12,9 @@ use crate::auth::Caller;
 use crate::catalog::Entry;
 use crate::contracts::{Change, changes};
 use crate::extract::Path;
-use crate::problem::{self, ApiError, KnownKinds, refuses};
+use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
+use crate::store::KnownContract;
 
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub(super) struct KindPath {
@@ -45,6 +46,8 @@ struct ContractView {
     /// What it breaks of the contract before it, for clients that were written for that: what they must send, may not
     /// send or do not get any more. Empty for the first.
     breaking: Vec<Change>,
+    /// The version of the contract before it, of which nobody may announce it any more. `null` for the first that is known.
+    breaking_of: Option<u32>,
 }
 
 pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
@@ -64,7 +67,10 @@ pub(super) async fn get(
         Some(entry) => {
             Ok(Json(KindDetail { kind: KindView::new(&entry, &state), contracts: contracts(&entry, &state) }))
         }
-        None => Err(ApiError::UnknownKind(path.0.kind, KnownKinds(state.catalog.names()))),
+        None => {
+            let known = state.catalog.instead_of(&path.0.kind);
+            Err(ApiError::UnknownKind(path.0.kind, known))
+        }
     }
 }
 
@@ -75,11 +81,12 @@ fn contracts(entry: &Entry, state: &AppState) -> Vec<ContractView> {
         let workers = runners.remove(&contract.version).unwrap_or_default();
         let current = contract.version == entry.contract().version;
         if current || !workers.is_empty() {
-            let breaking = before.map_or_else(Vec::new, |before| changes(before, &contract.spec));
+            let breaking = before.map_or_else(Vec::new, |before: &KnownContract| changes(&before.spec, &contract.spec));
+            let breaking_of = before.map(|before| before.version);
             let (spec, version, announced_at) = (contract.spec.clone(), contract.version, contract.announced_at);
-            views.push(ContractView { spec, version, announced_at, current, workers, breaking });
+            views.push(ContractView { spec, version, announced_at, current, workers, breaking, breaking_of });
         }
-        before = Some(&contract.spec);
+        before = Some(contract);
     }
     views.reverse();
     views

@@ -69,8 +69,8 @@ fn narrow(body: &mut MediaType, property: &str, schema: &Value) {
 }
 
 /// An announced schema as the document has it under `name`, and before it the definitions within: they stand beside it, since
-/// generators of code do not follow references into a schema. Its references to itself lead there. An `$id` would say the
-/// same, but they do not follow that either.
+/// generators of code do not follow references into a schema. Its references to itself lead there, so it has no `$id`, to
+/// which they would be relative. Within it there is none: contracts with one are refused.
 pub(crate) fn moved(name: &str, schema: &Value) -> Vec<(String, Value)> {
     // Validators and generators want an object, where JSON Schema has true and false, too.
     let mut schema = match schema {
@@ -82,6 +82,7 @@ pub(crate) fn moved(name: &str, schema: &Value) -> Vec<(String, Value)> {
     let mut all = Vec::new();
     if let Value::Object(root) = &mut schema {
         root.remove("$schema");
+        root.remove("$id");
         if let Some(definitions) = definitions(root) {
             place.definitions = definitions.keys().cloned().collect();
             all.extend(definitions.into_iter().map(|(own, schema)| (place.definition(&own), schema)));
@@ -102,9 +103,7 @@ pub(crate) fn moved(name: &str, schema: &Value) -> Vec<(String, Value)> {
 fn definitions(root: &mut Map<String, Value>) -> Option<Map<String, Value>> {
     let fits = |name: &String| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
     let own = root.get("$defs").and_then(Value::as_object)?;
-    // What has a name of its own has its references relative to that.
-    let named = root.contains_key("$id") || own.values().any(|schema| schema.get("$id").is_some());
-    if named || !own.keys().all(fits) {
+    if !own.keys().all(fits) {
         return None;
     }
     match root.remove("$defs") {
@@ -139,7 +138,6 @@ impl Place<'_> {
 
     fn rebase(&self, schema: &mut Value) {
         match schema {
-            Value::Object(fields) if fields.get("$id").is_some_and(Value::is_string) => {}
             Value::Object(fields) => {
                 for (name, value) in fields {
                     match value {
@@ -189,6 +187,7 @@ mod tests {
     fn a_schema_that_moves_takes_its_references_along() {
         let schema = json!({
             "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "$id": "https://example.com/input",
             "title": "Input",
             "properties": { "title": { "title": "Title" }, "size": { "$ref": "#/$defs/Size" }, "next": { "$ref": "#" }, "$ref": { "type": "string" } },
             "$defs": { "Size": { "enum": ["s", "l"], "examples": [{ "$ref": "#/$defs/Size/enum" }] } },
@@ -199,18 +198,18 @@ mod tests {
         assert_eq!(own["properties"]["next"]["$ref"], "#/components/schemas/a_input");
         assert_eq!(own["properties"]["$ref"], json!({ "type": "string" }));
         assert_eq!(size["examples"][0]["$ref"], "#/components/schemas/a_input.Size/enum");
-        assert_eq!((own.get("$schema"), own.get("$defs"), own.get("title")), (None, None, None));
+        for gone in ["$schema", "$id", "$defs", "title"] {
+            assert_eq!(own.get(gone), None);
+        }
         assert_eq!(own["properties"]["title"]["title"], "Title");
     }
 
     #[test]
-    fn definitions_that_have_names_of_their_own_or_odd_ones_stay_within() {
-        for (key, schema) in [("Own", json!({ "$id": "https://a.example/own", "$ref": "#/x" })), ("a b", json!(true))] {
-            let schema = json!({ "items": { "$ref": format!("#/$defs/{key}") }, "$defs": { (key): schema } });
-            let [(_, own)] = moved("a_input", &schema).try_into().unwrap();
-            assert_eq!(own["items"]["$ref"], format!("#/components/schemas/a_input/$defs/{key}"));
-            assert_eq!(own["$defs"], schema["$defs"]);
-        }
+    fn definitions_of_odd_names_stay_within() {
+        let schema = json!({ "items": { "$ref": "#/$defs/a b" }, "$defs": { "a b": true } });
+        let [(_, own)] = moved("a_input", &schema).try_into().unwrap();
+        assert_eq!(own["items"]["$ref"], "#/components/schemas/a_input/$defs/a b");
+        assert_eq!(own["$defs"], schema["$defs"]);
     }
 
     #[test]

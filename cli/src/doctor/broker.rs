@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::net::Ipv4Addr;
 
 use buzzer_shared::broker::amqp::survey::{self, Found, Permission, Sight, Survey, Unseen};
 use buzzer_shared::config::BrokerAddress;
@@ -95,7 +96,10 @@ fn quoted(text: &str) -> String {
 
 fn guest(url: &Url) -> Finding {
     let local = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
+        // Of `amqp`, an IPv4 address is a name to the parser.
+        Some(url::Host::Domain(name)) => {
+            name == "localhost" || name.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+        }
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         None => true,
@@ -283,6 +287,7 @@ mod tests {
             ("amqp://mq/%2f", Verdict::Warn),
             ("amqp://guest:guest@10.0.0.1/%2f", Verdict::Warn),
             ("amqp://guest:guest@localhost/%2f", Verdict::Ok),
+            ("amqp://guest:guest@127.0.0.1:5672/%2f", Verdict::Ok),
             ("amqp://guest:guest@[::1]/%2f", Verdict::Ok),
             ("amqp://api:x@mq/%2f", Verdict::Ok),
         ] {

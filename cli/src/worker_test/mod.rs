@@ -130,7 +130,9 @@ impl Meeting {
     async fn try_all(mut self, rows: &[Row]) -> Result<Report, Failure> {
         let suspect = if rows.contains(&Row::Suspect) { self.prepare_suspect().await } else { None };
         if let Some(worker) = &mut self.worker {
-            worker.start().map_err(|error| Failure::Usage(format!("cannot start the worker: {error}")))?;
+            let unstarted =
+                worker.start().map_err(|error| format!("cannot start the worker, {:?}: {error}", worker.name()));
+            unstarted.map_err(Failure::Usage)?;
         }
         let mut report = Report::default();
         let Some((id, spec)) = self.announced().await else {

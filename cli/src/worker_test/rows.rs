@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use buzzer_shared::kind::DeliveryMode;
+use buzzer_shared::contract::Checker;
+use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::message::{Control, Message, Request, Retry, ReturnReason, RunResult, SignalBody};
 use clap::ValueEnum;
 
@@ -160,8 +161,26 @@ async fn run(trial: &mut Trial) -> Result<String, Flaw> {
         return failed("the outcome does not say when the run started: its header started-at-ms is missing");
     }
     match outcome.result {
-        RunResult::Succeeded(output) => Ok(format!("{} bytes of output", output.len())),
+        RunResult::Succeeded(output) => fitting(&trial.spec, &output),
         other => failed(format!("it ended {}", words(&other))),
+    }
+}
+
+/// The output is what the worker has announced: nobody looks at it later, and the documents promise it.
+fn fitting(spec: &KindSpec, output: &[u8]) -> Result<String, Flaw> {
+    let value = match serde_json::from_slice(output) {
+        Ok(value) => value,
+        Err(error) => return failed(format!("its output is no JSON: {error}")),
+    };
+    let checker = match Checker::new(&spec.output_schema) {
+        Ok(checker) => checker,
+        Err(reason) => return failed(format!("its output_schema cannot be used: {reason}")),
+    };
+    match checker.misfits(&value).first() {
+        None => Ok(format!("{} bytes of output", output.len())),
+        Some(misfit) => {
+            failed(format!("its output does not fit its output_schema: at {:?}, {}", misfit.pointer, misfit.detail))
+        }
     }
 }
 

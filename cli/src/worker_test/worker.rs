@@ -18,6 +18,11 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// The program.
+    pub fn name(&self) -> String {
+        self.command.get_program().to_string_lossy().into_owned()
+    }
+
     /// One that is not started yet: a program with its arguments. It is told of the broker as every worker is.
     pub fn new(program: &str, arguments: &[String], broker: &Url, prefix: &str) -> Self {
         let mut command = Command::new(program);

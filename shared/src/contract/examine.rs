@@ -29,6 +29,23 @@ pub fn examine(spec: &KindSpec) -> Result<(), String> {
     if spec.title.chars().count() > TITLE_MAX {
         return Err(format!("its title has more than {TITLE_MAX} characters: put the rest into the description"));
     }
+    runnable(spec)?;
+    look_at_patterns([&spec.input_schema, &spec.output_schema])?;
+    let input = usable(&spec.input_schema).map_err(|reason| format!("its input_schema {reason}"))?;
+    usable(&spec.output_schema).map_err(|reason| format!("its output_schema {reason}"))?;
+    if let Some(example) = &spec.example
+        && let Some(misfit) = input.misfits(example).first()
+    {
+        return Err(format!("its example does not fit its input_schema: at {:?}, {}", misfit.pointer, misfit.detail));
+    }
+    Ok(())
+}
+
+/// Whether there can be a run of it.
+///
+/// # Errors
+/// Which number is zero, and what to do.
+pub fn runnable(spec: &KindSpec) -> Result<(), String> {
     if spec.slots == 0 {
         return Err("it has no slots: give it at least one".into());
     }
@@ -37,14 +54,6 @@ pub fn examine(spec: &KindSpec) -> Result<(), String> {
     }
     if spec.retry.max_attempts == 0 {
         return Err("it has no attempts: give its retry policy at least one".into());
-    }
-    look_at_patterns([&spec.input_schema, &spec.output_schema])?;
-    let input = usable(&spec.input_schema).map_err(|reason| format!("its input_schema {reason}"))?;
-    usable(&spec.output_schema).map_err(|reason| format!("its output_schema {reason}"))?;
-    if let Some(example) = &spec.example
-        && let Some(misfit) = input.misfits(example).first()
-    {
-        return Err(format!("its example does not fit its input_schema: at {:?}, {}", misfit.pointer, misfit.detail));
     }
     Ok(())
 }

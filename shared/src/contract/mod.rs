@@ -11,6 +11,6 @@ mod schema;
 mod types;
 
 pub use checker::{Checker, Misfit};
-pub use examine::{SIZE_MAX, examine, usable};
+pub use examine::{SIZE_MAX, examine, runnable, usable};
 pub use schema::Document;
 pub use types::{allows, type_of};

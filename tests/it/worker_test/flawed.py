@@ -51,6 +51,12 @@ async def run(publish, self, key, type, body, run=None, headers={}, exchange="re
     await publish(self, key, type, body, run, headers | other, exchange, mandatory)
 
 
+@flaw(wire.Wire, "publish")
+async def output(publish, self, key, type, body, run=None, headers={}, exchange="replies", mandatory=False):
+    """Answers something else than it has announced."""
+    await publish(self, key, type, b"{}" if type == "outcome" else body, run, headers, exchange, mandatory)
+
+
 @flaw(runs.Runs, "receive")
 async def big_input(receive, self, message):
     """Breaks down on what is large."""

@@ -133,12 +133,13 @@ async fn each_row_notices_a_flaw() {
     let flawed = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/worker_test/flawed.py").display().to_string();
     let python = Language::Python.command_line().await[0].clone();
     let kind = Language::Python.kind();
-    for row in ROWS {
-        let worker = [python.clone(), "-B".into(), flawed.clone(), row.into()];
+    let of_its_own = ROWS.map(|row| (row, row));
+    for (flaw, row) in of_its_own.into_iter().chain([("output", "run")]) {
+        let worker = [python.clone(), "-B".into(), flawed.clone(), flaw.into()];
         let arguments = ["--kind", kind, "--slow-input", SLOW, "--failing-input", FAILING, "--only", row];
         let tries = tries(&[&arguments[..], &["--patience", "12s"]].concat(), &worker).await;
-        assert_eq!((tries.of("fail"), tries.status), (vec![row], 1), "{row}: {tries:?}");
-        eprintln!("{row}: {}", tries.text(row));
+        assert_eq!((tries.of("fail"), tries.status), (vec![row], 1), "{flaw}: {tries:?}");
+        eprintln!("{flaw}: {}", tries.text(row));
     }
 }
 
@@ -164,7 +165,7 @@ async fn who_has_no_worker_is_told_what_to_do() {
     assert!(dead.text("announce").contains("it ended, exit status: 1"), "{dead:?}");
 
     for (arguments, expected) in [
-        (&["--prefix", "no-such-program", "--", "no-such-program"][..], "cannot start the worker"),
+        (&["--prefix", "no-such-program", "--", "no-such-program"][..], "cannot start the worker, \"no-such-program\""),
         (&["--broker", "embedded", "--", "true"], "name a RabbitMQ with --broker"),
         (&["--input", "{", "--", "true"], "is not JSON"),
         (&[], "--prefix"),

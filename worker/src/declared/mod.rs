@@ -223,12 +223,16 @@ impl Source<'_> {
     /// Why a program that was not found cannot be run, and what to do.
     fn not_runnable(&self, program: &str) -> Mistake {
         let path = self.path(program);
-        let hint = match (program.contains('/'), path.exists()) {
-            (false, _) => {
-                "it is not on the worker's PATH: install it, or name it with a slash, from where this file is".into()
-            }
-            (true, false) => format!("there is no file {}", path.display()),
-            (true, true) => format!("it is no program yet, `chmod +x {}` makes it one", path.display()),
+        let hint = if program.contains(char::is_whitespace) && !path.exists() {
+            "it has a space in it: what stands behind the program's name goes into `args`".into()
+        } else if !program.contains('/') {
+            "it is not on the worker's PATH: install it, or name it with a slash, from where this file is".into()
+        } else if path.is_dir() {
+            format!("{} is a directory: name a file in it", path.display())
+        } else if path.exists() {
+            format!("it is no program yet, `chmod +x {}` makes it one", path.display())
+        } else {
+            format!("there is no file {}", path.display())
         };
         Mistake::Program { program: program.into(), hint }
     }
@@ -257,6 +261,7 @@ impl Source<'_> {
 
     fn service(&self, table: PushTable) -> Result<Service, Misplaced> {
         let url = table.url;
+        let called = whole_url(url.as_ref()).ok_or_else(|| Mistake::NoUrl(url.as_ref().clone()).at(&url))?;
         let secret = match (table.secret_env, table.secret_file) {
             (Some(name), None) => secret_of_variable(name.as_ref()).map_err(|mistake| mistake.at(&name))?,
             (None, Some(name)) => self.secret_of_file(name.as_ref()).map_err(|mistake| mistake.at(&name))?,
@@ -265,7 +270,6 @@ impl Source<'_> {
         if table.answer.0 == 0 {
             return Err(Mistake::ZeroLimit("answer").at(&url));
         }
-        let called = whole_url(url.as_ref()).ok_or_else(|| Mistake::NoUrl(url.as_ref().clone()).at(&url))?;
         let service = Service::new(called, secret, table.answer.0);
         service.map_err(|error| Mistake::Url(error.to_string()).at(&url))
     }
@@ -532,6 +536,15 @@ mod tests {
             (
                 format!("{head}[kind.exec]\nprogram = 'no-such-program'\n"),
                 "line 4: \"no-such-program\" cannot be run: it is not on the worker's PATH",
+            ),
+            (
+                format!("{head}[kind.exec]\nprogram = './run.sh --fast'\n"),
+                "line 4: \"./run.sh --fast\" cannot be run: it has a space in it",
+            ),
+            (format!("{head}[kind.exec]\nprogram = '../'\n"), "is a directory: name a file in it"),
+            (
+                format!("{head}[kind.push]\nurl = 'example.com/x'\n"),
+                "line 4: \"example.com/x\" is no URL: write a whole one",
             ),
             (
                 format!("{head}{exec}memory = '1MB'\n"),

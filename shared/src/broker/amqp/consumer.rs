@@ -100,6 +100,14 @@ impl ConsumeTask {
         }
     }
 
+    /// Ends when nobody is there to take or to acknowledge.
+    async fn left_alone(&self) {
+        tokio::select! {
+            () = self.gone.cancelled() => {}
+            () = self.closing.cancelled() => {}
+        }
+    }
+
     async fn connection(&mut self) -> Option<Arc<Connection>> {
         let over = self.over();
         tokio::select! {
@@ -235,9 +243,10 @@ impl<'a> Attached<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.over() => {
-                    self.leave();
+                () = self.task.left_alone() => {
+                    let waiting = self.leave();
                     self.flush(tag).await;
+                    drop(waiting);
                     return Left::Done;
                 }
                 count = self.acknowledged.recv_many(&mut acks, ACK_BATCH) => {
@@ -341,8 +350,8 @@ impl<'a> Attached<'a> {
         loop {
             tokio::select! {
                 biased;
-                () = self.over() => {
-                    self.leave();
+                () = self.task.left_alone() => {
+                    drop(self.leave());
                     return Left::Done;
                 }
                 count = self.acknowledged.recv_many(&mut acks, ACK_BATCH) => {
@@ -357,26 +366,17 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Ends when nobody is there to take or to acknowledge.
-    fn over(&self) -> impl Future<Output = ()> + use<> {
-        let (gone, closing) = (self.task.gone.clone(), self.task.closing.clone());
-        async move {
-            tokio::select! {
-                () = gone.cancelled() => {}
-                () = closing.cancelled() => {}
-            }
-        }
-    }
-
-    /// Sends what was acknowledged before the end. The channel is closed next, behind these frames.
-    fn leave(&mut self) {
+    /// Sends what was acknowledged before the end. The channel is closed next, behind these frames. Returns who waits
+    /// until the broker has them.
+    fn leave(&mut self) -> Vec<oneshot::Sender<()>> {
         let mut acks: Vec<_> = std::iter::from_fn(|| self.acknowledged.try_recv().ok()).collect();
-        self.send_acks(&mut acks);
+        self.send_acks(&mut acks)
     }
 
     /// Waits until a quorum queue has what was acknowledged. When it is behind by 32 acknowledgements, RabbitMQ keeps
     /// further ones in the channel, and forgets them with it (`rabbit_fifo_client:settle`). A cancel is answered once
-    /// the queue has caught up.
+    /// the queue has caught up. One that was cancelled before is not asked again: of a subscription that was stopped
+    /// and ends in that moment, requests may come again.
     async fn flush(&self, tag: ShortString) {
         let canceled = self.channel.basic_cancel(tag, BasicCancelOptions::default());
         // Without an answer they come again, as after any loss of the line.
@@ -412,7 +412,8 @@ impl<'a> Attached<'a> {
     }
 
     /// Sends acknowledgements, and tells whoever waits for it that the broker has them. RabbitMQ confirms none of
-    /// them, but takes what comes on a channel in its order: once it answers something else, it has taken them.
+    /// them, but takes what comes on a channel in its order: once it answers something else, it has taken them, as long
+    /// as they are not more than a queue may be behind by (see [`Self::flush`]).
     async fn settle(&mut self, acks: &mut Vec<Said>) {
         let waiting = self.send_acks(acks);
         if waiting.is_empty() {
