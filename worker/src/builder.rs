@@ -177,44 +177,22 @@ impl WorkerBuilder {
     /// # Errors
     /// A kind that is none or that two handlers run, an example that its handler cannot read, a number that is zero, a
     /// retry policy for what is run at most once.
-    pub fn build(mut self) -> Result<Worker, BuildError> {
-        if self.config.beat.as_duration().is_zero() {
+    pub fn build(self) -> Result<Worker, BuildError> {
+        let Self { config, version, cores, listen, clock, candidates } = self;
+        if config.beat.as_duration().is_zero() {
             return Err(BuildError::NoBeat);
         }
-        let registry = self.registry()?;
+        let registry = collect(candidates, config.slots, cores)?;
         let size = serde_json::to_vec(&registry.specs()).map_or(0, |said| said.len() + ENVELOPE);
         if size > ANNOUNCE_MAX {
             return Err(BuildError::TooMuchSaid { size });
         }
-        Ok(Worker {
-            registry,
-            config: self.config,
-            version: self.version,
-            cores: self.cores,
-            listen: self.listen,
-            clock: self.clock,
-        })
+        Ok(Worker { registry, config, version, cores, listen, clock })
     }
 
-    /// What was collected, however much there is to say of it. Nothing is left of it here.
-    pub(crate) fn registry(&mut self) -> Result<Registry, BuildError> {
-        let candidates = std::mem::take(&mut self.candidates);
-        let places = candidates.iter().filter_map(|candidate| {
-            let place = candidate.declared_at.clone()?;
-            Some((candidate.kind.clone(), place))
-        });
-        let mut places: HashMap<_, _> = places.collect();
-        let mut twice = |kind: Kind| match places.remove(kind.as_str()) {
-            Some(place) => BuildError::DeclaredTwice { kind, place },
-            None => BuildError::Twice(kind),
-        };
-        let mut registry = Registry::default();
-        for candidate in candidates {
-            let cpu_slots = u16::try_from(self.cores).unwrap_or(u16::MAX);
-            let slots = if candidate.runner.is_cpu() { cpu_slots } else { self.config.slots };
-            registry.insert(candidate.register(slots)?).map_err(&mut twice)?;
-        }
-        if registry.is_empty() { Err(BuildError::NoHandler) } else { Ok(registry) }
+    /// What it would run, however much there is to say of it.
+    pub(crate) fn registry(self) -> Result<Registry, BuildError> {
+        collect(self.candidates, self.config.slots, self.cores)
     }
 
     /// Runs jobs of `kind` with what has no types of its own, but the schemas of its input and its output.
@@ -255,6 +233,23 @@ impl WorkerBuilder {
         }
         self
     }
+}
+
+/// What is run, with `slots` for each kind that has none of its own, or as many as there are `cores`.
+fn collect(candidates: Vec<Candidate>, slots: u16, cores: usize) -> Result<Registry, BuildError> {
+    let declared =
+        candidates.iter().filter_map(|candidate| Some((candidate.kind.clone(), candidate.declared_at.clone()?)));
+    let mut places: HashMap<_, _> = declared.collect();
+    let mut registry = Registry::default();
+    for candidate in candidates {
+        let cpu_slots = u16::try_from(cores).unwrap_or(u16::MAX);
+        let slots = if candidate.runner.is_cpu() { cpu_slots } else { slots };
+        registry.insert(candidate.register(slots)?).map_err(|kind| match places.remove(kind.as_str()) {
+            Some(place) => BuildError::DeclaredTwice { kind, place },
+            None => BuildError::Twice(kind),
+        })?;
+    }
+    if registry.is_empty() { Err(BuildError::NoHandler) } else { Ok(registry) }
 }
 
 impl Candidate {

@@ -21,7 +21,7 @@ const TOO_LARGE: &str = "the schemas are too large to be compared to their end";
 const DEPTH_MAX: usize = 100;
 const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
 /// What says nothing about values.
-const ANNOTATIONS: [&str; 12] = [
+const ANNOTATIONS: [&str; 13] = [
     "$schema",
     "$id",
     "$anchor",
@@ -34,9 +34,10 @@ const ANNOTATIONS: [&str; 12] = [
     "examples",
     "deprecated",
     "readOnly",
+    "writeOnly",
 ];
 /// What is compared as a whole, for it is rare.
-const RARE: [&str; 17] = [
+const RARE: [&str; 15] = [
     "allOf",
     "not",
     "if",
@@ -44,11 +45,9 @@ const RARE: [&str; 17] = [
     "else",
     "dependentSchemas",
     "dependentRequired",
-    "dependencies",
     "patternProperties",
     "propertyNames",
     "prefixItems",
-    "additionalItems",
     "contains",
     "minContains",
     "maxContains",
@@ -163,11 +162,22 @@ impl<'a> Comparison<'a> {
             return;
         }
         if narrow.as_bool() == Some(false) {
-            self.narrowed(place, "nothing", "something");
+            match place.at.strip_suffix("/*") {
+                Some(_) => self.closed(place),
+                None => self.narrowed(place, "nothing", "something"),
+            }
             return;
         }
         let (wide_fields, narrow_fields) = (fields(wide), fields(narrow));
         let (many_wide, many_narrow) = (alternatives(wide_fields), alternatives(narrow_fields));
+        if many_wide.is_some()
+            && many_narrow.is_none()
+            && self.no_change(|this| this.keywords(wide_fields, narrow_fields, place))
+        {
+            // What stands beside the alternatives fits already, whichever of them holds.
+            return;
+        }
+        self.alternative_keywords(wide_fields, narrow_fields, place);
         if many_wide.is_some() || many_narrow.is_some() {
             let wides = many_wide.clone().unwrap_or_else(|| vec![wide]);
             let narrows = many_narrow.clone().unwrap_or_else(|| vec![narrow]);
@@ -184,6 +194,31 @@ impl<'a> Comparison<'a> {
         };
         if many_wide.is_some() == many_narrow.is_some() || (many_wide.is_none() && more(narrow_fields)) {
             self.keywords(wide_fields, narrow_fields, place);
+        }
+    }
+
+    /// Whether a look finds nothing. What it finds is forgotten.
+    fn no_change(&mut self, look: impl FnOnce(&mut Self)) -> bool {
+        let (compared, before) = (self.compared.clone(), std::mem::take(&mut self.found));
+        look(self);
+        let found = std::mem::replace(&mut self.found, before);
+        if !found.is_empty() {
+            self.compared = compared;
+        }
+        found.is_empty()
+    }
+
+    /// Whether the alternatives are of the same sort. Of `oneOf`, a value fits one alone; beside `anyOf`, only that is
+    /// looked into.
+    fn alternative_keywords(&mut self, wide: &Map<String, Value>, narrow: &Map<String, Value>, place: &Place) {
+        match (wide.get("oneOf"), narrow.get("oneOf")) {
+            (None, Some(_)) if wide.contains_key("anyOf") => {
+                self.unclear(place, "its anyOf is a oneOf now, or the other way round");
+            }
+            (former, Some(one_of)) if narrow.contains_key("anyOf") && former != Some(one_of) => {
+                self.unclear(place, "its oneOf has changed, beside its anyOf");
+            }
+            _ => {}
         }
     }
 
@@ -228,11 +263,11 @@ impl<'a> Comparison<'a> {
             self.numbers(wide, narrow, place);
         }
         if types.contains("string") {
-            self.limits(wide, narrow, ["minLength", "maxLength"], place);
+            self.limits(wide, narrow, ["minLength", "maxLength", "characters"], place);
             self.texts(wide, narrow, place);
         }
         if types.contains("array") {
-            self.limits(wide, narrow, ["minItems", "maxItems"], place);
+            self.limits(wide, narrow, ["minItems", "maxItems", "items"], place);
             if narrow.get("uniqueItems") == Some(&Value::Bool(true))
                 && wide.get("uniqueItems") != narrow.get("uniqueItems")
             {
@@ -241,7 +276,7 @@ impl<'a> Comparison<'a> {
             self.parts(wide, narrow, "items", place);
         }
         if types.contains("object") {
-            self.limits(wide, narrow, ["minProperties", "maxProperties"], place);
+            self.limits(wide, narrow, ["minProperties", "maxProperties", "properties"], place);
             self.objects(wide, narrow, place);
         }
         for keyword in RARE {
@@ -299,7 +334,7 @@ impl<'a> Comparison<'a> {
             ("$ref", _, _) => true,
             ("const" | "enum", _, _) => one == other,
             (
-                "properties" | "patternProperties" | "dependentSchemas" | "dependentRequired" | "dependencies",
+                "properties" | "patternProperties" | "dependentSchemas" | "dependentRequired",
                 Value::Object(one),
                 Value::Object(other),
             ) => {
@@ -349,16 +384,19 @@ impl<'a> Comparison<'a> {
             if let Some(bounded) = bound(narrow)
                 && bound(wide).is_none_or(|former| former < bounded)
             {
-                self.narrowed(
-                    place,
-                    &format!("{} {}", keywords[usize::from(bounded.1)], bounded.0 * sign),
-                    "other numbers",
-                );
+                let limit = bounded.0 * sign;
+                let kept = match keywords[usize::from(bounded.1)] {
+                    "minimum" => format!("{limit} or more"),
+                    "maximum" => format!("{limit} or less"),
+                    "exclusiveMinimum" => format!("above {limit}"),
+                    _ => format!("below {limit}"),
+                };
+                self.narrowed(place, &kept, "other numbers");
             }
         }
         let multiple = |fields: &Map<String, Value>| fields.get("multipleOf").and_then(Value::as_f64);
         if let Some(step) = multiple(narrow)
-            && multiple(wide).is_none_or(|former| former % step != 0.0)
+            && multiple(wide).is_none_or(|former| !is_whole(former / step))
         {
             self.narrowed(place, &format!("multiples of {step}"), "other numbers");
         }
@@ -368,19 +406,19 @@ impl<'a> Comparison<'a> {
         &mut self,
         wide: &Map<String, Value>,
         narrow: &Map<String, Value>,
-        [least, most]: [&str; 2],
+        [least, most, parts]: [&str; 3],
         place: &Place,
     ) {
         let of = |fields: &Map<String, Value>, keyword: &str| fields.get(keyword).and_then(Value::as_u64);
         if let Some(limit) = of(narrow, least)
             && of(wide, least).unwrap_or(0) < limit
         {
-            self.narrowed(place, &format!("{least} {limit}"), "less");
+            self.narrowed(place, &format!("of {limit} {parts} or more"), "of fewer");
         }
         if let Some(limit) = of(narrow, most)
             && of(wide, most).unwrap_or(u64::MAX) > limit
         {
-            self.narrowed(place, &format!("{most} {limit}"), "more");
+            self.narrowed(place, &format!("of {limit} {parts} at most"), "of more");
         }
     }
 
@@ -449,6 +487,17 @@ impl<'a> Comparison<'a> {
         self.push(place, ChangeType::Removed, detail.into());
     }
 
+    /// The narrower side takes nothing at a place of no name of its own.
+    fn closed(&mut self, place: &Place) {
+        let (change, detail) = match self.side {
+            Side::Input => (ChangeType::Narrowed, "an input may have none but those that are named now"),
+            Side::Output => {
+                (ChangeType::Widened, "an output had none but those that were named, and may have others now")
+            }
+        };
+        self.push(place, change, detail.into());
+    }
+
     /// The narrower side takes only `kept`, and not what is `lost` of the wider one.
     fn narrowed(&mut self, place: &Place, kept: &str, lost: &str) {
         let (change, detail) = match self.side {
@@ -481,6 +530,11 @@ fn followed<'a>(document: Document<'a>, mut schema: &'a Value) -> &'a Value {
         }
     }
     schema
+}
+
+/// Whether one number is a multiple of another, by their quotient: 1 is one of 0.01, though not in floating point.
+fn is_whole(quotient: f64) -> bool {
+    (quotient - quotient.round()).abs() <= quotient.abs() * f64::EPSILON * 4.0
 }
 
 /// Its keywords; `true` has none.

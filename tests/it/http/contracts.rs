@@ -146,7 +146,10 @@ async fn what_is_not_taken_is_told_to_its_worker_and_shown_and_the_other_kinds_g
         (kind("bad.loop", json!({ "$ref": "#" })), "back to itself"),
         (kind("bad.enum", json!({ "enum": values })), "more than 2000"),
         (kind("bad.size", json!({ "description": "x".repeat(300_000) })), "smaller"),
-        (kind("bad.contradiction", json!({ "minimum": 2, "maximum": 1 })), "above its maximum"),
+        (
+            kind("bad.contradiction", json!({ "minimum": 2, "maximum": 1 })),
+            "nothing lies between its minimum 2 and its maximum 1",
+        ),
         (kind("bad.schema", json!({ "type": "strin" })), "no schema"),
         (kind("Bad Name", json!(true)), "words of a-z"),
         (json!({ "name": "bad.shape" }), "missing field"),

@@ -101,6 +101,24 @@ fn what_breaks_those_who_send_is_found() {
             Unclear,
         ),
         (json!({ "allOf": [{ "minimum": 1 }] }), json!({ "allOf": [{ "minimum": 2 }] }), "/input", Unclear),
+        (
+            json!({ "anyOf": [{ "type": "integer" }, { "type": "number" }] }),
+            json!({ "oneOf": [{ "type": "integer" }, { "type": "number" }] }),
+            "/input",
+            Unclear,
+        ),
+        (
+            json!({ "anyOf": [true], "oneOf": [string()] }),
+            json!({ "anyOf": [true], "oneOf": [{ "type": "null" }] }),
+            "/input",
+            Unclear,
+        ),
+        (
+            json!({ "type": "number", "multipleOf": 0.1 }),
+            json!({ "type": "number", "multipleOf": 0.03 }),
+            "/input",
+            Narrowed,
+        ),
     ] {
         assert_eq!(found(Side::Input, &old, &new), [(at.to_owned(), change)], "{old} {new}");
     }
@@ -153,6 +171,28 @@ fn what_only_gives_more_breaks_nobody() {
         nothing
     );
     assert_eq!(found(Side::Input, &json!({ "minItems": 1 }), &json!({})), nothing);
+    let former = json!({ "type": "object", "properties": { "a": true }, "anyOf": [{ "required": ["a"] }, { "required": ["b"] }] });
+    assert_eq!(found(Side::Input, &former, &json!({ "type": "object", "properties": { "a": true } })), nothing);
+    let multiple = |of: f64| json!({ "type": "number", "multipleOf": of });
+    assert_eq!(found(Side::Input, &multiple(1.0), &multiple(0.01)), nothing);
+    let several = |keyword: &str| json!({ keyword: [{ "type": "integer" }, { "type": "string" }] });
+    assert_eq!(found(Side::Input, &several("oneOf"), &several("anyOf")), nothing);
+}
+
+#[test]
+fn changes_are_told_in_words() {
+    let old = json!({ "type": "object", "properties": { "n": { "type": "number" }, "s": { "type": "string" } } });
+    let new = json!({ "type": "object", "additionalProperties": false, "properties": {
+        "n": { "type": "number", "exclusiveMaximum": 10 }, "s": { "type": "string", "minLength": 2 } } });
+    let told: Vec<_> = compare(Side::Input, &old, &new).into_iter().map(|change| change.detail).collect();
+    assert_eq!(
+        told,
+        [
+            "an input may be below 10 now; it could be other numbers",
+            "an input may be of 2 characters or more now; it could be of fewer",
+            "an input may have none but those that are named now"
+        ]
+    );
 }
 
 #[test]
