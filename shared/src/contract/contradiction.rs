@@ -202,7 +202,7 @@ fn stated(all: &[&Map<String, Value>]) -> Result<Option<Types>, String> {
     }
     for values in lists {
         let former = stated.unwrap_or(Types::ALL);
-        let named = values.iter().map(|value| Types::of(value)).fold(Types::NONE, |all, one| all | one);
+        let named = values.iter().map(Types::of).fold(Types::NONE, |all, one| all | one);
         if (former & named).is_empty() {
             return Err(match named {
                 Types::NONE => "its enum names no value".into(),

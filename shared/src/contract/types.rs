@@ -122,13 +122,13 @@ mod tests {
 
     use super::*;
 
-    fn stated(r#type: Value) -> Types {
+    fn stated(r#type: &Value) -> Types {
         Types::stated(json!({ "type": r#type }).as_object().unwrap()).unwrap()
     }
 
     #[test]
     fn whole_numbers_are_numbers_and_not_the_other_way_round() {
-        let (number, integer) = (stated(json!("number")), stated(json!("integer")));
+        let (number, integer) = (stated(&json!("number")), stated(&json!("integer")));
         assert_eq!((number & integer, number | integer), (integer, number));
         assert_eq!(Types::of(&json!(2.0)), integer);
         assert_eq!(Types::of(&json!(2.5)) & integer, Types::NONE);
@@ -138,8 +138,8 @@ mod tests {
 
     #[test]
     fn they_are_told_by_their_names() {
-        assert_eq!(stated(json!(["object", "null", "integer"])).to_string(), "null or integer or object");
-        assert_eq!(stated(json!(["integer", "number"])).to_string(), "number");
+        assert_eq!(stated(&json!(["object", "null", "integer"])).to_string(), "null or integer or object");
+        assert_eq!(stated(&json!(["integer", "number"])).to_string(), "number");
         assert_eq!(Types::of(&json!("")).to_string(), "string");
         assert_eq!((Types::of(&json!(1.5)) | Types::of(&json!(null))).to_string(), "null or number");
     }
