@@ -11,6 +11,7 @@ use buzzer_tests::example_worker::Language;
 use buzzer_tests::outside::{Outside, Tries};
 use buzzer_tests::rabbitmq::RabbitNode;
 use buzzer_tests::wait::eventually;
+use futures_util::{StreamExt, stream};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use rustix::process::Signal;
@@ -134,13 +135,17 @@ async fn each_row_notices_a_flaw() {
     let python = Language::Python.command_line().await[0].clone();
     let kind = Language::Python.kind();
     let of_its_own = ROWS.map(|row| (row, row));
-    for (flaw, row) in of_its_own.into_iter().chain([("output", "run")]) {
+    let trials = of_its_own.into_iter().chain([("output", "run")]).map(|(flaw, row)| {
         let worker = [python.clone(), "-B".into(), flawed.clone(), flaw.into()];
-        let arguments = ["--kind", kind, "--slow-input", SLOW, "--failing-input", FAILING, "--only", row];
-        let tries = tries(&[&arguments[..], &["--patience", "12s"]].concat(), &worker).await;
-        assert_eq!((tries.of("fail"), tries.status), (vec![row], 1), "{flaw}: {tries:?}");
-        eprintln!("{flaw}: {}", tries.text(row));
-    }
+        async move {
+            let arguments = ["--kind", kind, "--slow-input", SLOW, "--failing-input", FAILING, "--only", row];
+            let tries = tries(&[&arguments[..], &["--patience", "12s"]].concat(), &worker).await;
+            assert_eq!((tries.of("fail"), tries.status), (vec![row], 1), "{flaw}: {tries:?}");
+            eprintln!("{flaw}: {}", tries.text(row));
+        }
+    });
+    // Most of a trial is waiting.
+    stream::iter(trials).buffer_unordered(4).collect::<()>().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
