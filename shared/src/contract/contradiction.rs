@@ -21,6 +21,11 @@ const BOUNDS: [(Types, &str, &str, bool); 7] = [
 ];
 /// Up to here each whole number has a floating-point number of its own.
 const EXACT: f64 = 9_007_199_254_740_992.0;
+/// So many keywords, names and values are looked at, each as often as schemas that bear it are met. Past that, nothing is
+/// plain to see. A contract of thousands of schemas has a tenth.
+const WORK_MAX: usize = 4_000_000;
+/// So much of a reason is told, in bytes.
+const REASON_MAX: usize = 300;
 /// Of so many values it is looked whether other lists name them, too.
 const VALUES_COMPARED: usize = 16;
 /// So much of a place is told, in bytes.
@@ -47,7 +52,8 @@ impl fmt::Display for Contradiction {
 /// The innermost part of a schema that says more than `false` and that nothing fits; `None` where none is plain to see.
 ///
 /// A keyword bears on one type of values. Where types are stated, a contradiction leaves the others; where none are, it
-/// is a mistake for its own. References must lead somewhere and make no circle on one value: `look_at_shape` comes first.
+/// is a mistake for its own. References must lead somewhere and make no circle on one value: `look_at_shape` comes
+/// first.
 pub(super) fn contradiction(root: &Value) -> Option<Contradiction> {
     let mut parts = vec![Part { schema: root, within: None }];
     let mut seen = 0;
@@ -56,10 +62,11 @@ pub(super) fn contradiction(root: &Value) -> Option<Contradiction> {
         parts.extend(held.map(|inner| Part { schema: inner.schema, within: Some((seen, inner)) }));
         seen += 1;
     }
-    let mut search = Search { document: Document { root }, possible: HashMap::new() };
-    // A schema within another may well be `false`: it forbids. From the last on, what is within comes first.
-    let mut innermost = (0..parts.len()).rev().filter(|at| *at == 0 || !is_false(parts[*at].schema));
-    let at = innermost.find(|at| search.possible(parts[*at].schema).is_empty())?;
+    let mut search = Search { document: Document { root }, judged: HashMap::new(), left: WORK_MAX };
+    // From the last on, what is within comes first.
+    let mut innermost = (0..parts.len()).rev();
+    let at = innermost.find(|at| search.is_mistake(parts[*at].schema) || (*at == 0 && search.judge(root).is_err()))?;
+    let at = search.referred(&parts, at);
     let reason = search.judge(parts[at].schema).err()?;
     Some(Contradiction { place: shorten(place(&parts, at), PLACE_MAX), reason })
 }
@@ -85,44 +92,68 @@ fn place(parts: &[Part<'_>], mut at: usize) -> String {
 
 struct Search<'a> {
     document: Document<'a>,
-    /// The types of what fits, for each schema that was begun with; all of them while it is under way, for what holds
-    /// itself as a part may still have an end.
-    possible: HashMap<*const Value, Types>,
+    /// What was found of each schema that was begun with; that all fits while it is under way, for what holds itself as a
+    /// part may still have an end.
+    judged: HashMap<*const Value, Result<Types, String>>,
+    /// How much may still be looked at.
+    left: usize,
 }
 
 impl<'a> Search<'a> {
-    /// The types of what may fit.
-    fn possible(&mut self, schema: &'a Value) -> Types {
-        let key = std::ptr::from_ref(schema);
-        if let Some(&types) = self.possible.get(&key) {
-            return types;
-        }
-        self.possible.insert(key, Types::ALL);
-        let types = self.judge(schema).unwrap_or(Types::NONE);
-        self.possible.insert(key, types);
-        types
+    /// Whether nothing fits it, though it says more than `false`, by which a schema within another forbids.
+    fn is_mistake(&mut self, schema: &'a Value) -> bool {
+        self.judge(schema).is_err() && !self.all_of(schema).into_iter().any(is_false)
     }
 
-    /// The same.
+    /// What a part refers to, if that is the mistake.
+    fn referred(&mut self, parts: &[Part<'a>], mut at: usize) -> usize {
+        while let Some(target) = self.document.target(parts[at].schema).filter(|target| self.is_mistake(target))
+            && let Some(place) = parts.iter().position(|part| std::ptr::eq(part.schema, target))
+        {
+            at = place;
+        }
+        at
+    }
+
+    /// The types of what may fit a schema.
     ///
     /// # Errors
     /// Why nothing fits.
     fn judge(&mut self, schema: &'a Value) -> Result<Types, String> {
+        let key = std::ptr::from_ref(schema);
+        if let Some(judged) = self.judged.get(&key) {
+            return judged.clone();
+        }
+        self.judged.insert(key, Ok(Types::ALL));
+        let judged = self.look(schema).map_err(|reason| shorten(reason, REASON_MAX));
+        self.judged.insert(key, judged.clone());
+        judged
+    }
+
+    fn possible(&mut self, schema: &'a Value) -> Types {
+        self.judge(schema).unwrap_or(Types::NONE)
+    }
+
+    fn look(&mut self, schema: &'a Value) -> Result<Types, String> {
         let all = self.all_of(schema);
         if all.iter().any(|schema| is_false(schema)) {
             return Err("false must hold, and nothing fits it".into());
         }
         let fields: Vec<_> = all.iter().filter_map(|schema| schema.as_object()).collect();
-        let stated = stated(&fields)?;
-        let mut left = stated.unwrap_or(Types::ALL);
+        self.left = self.left.saturating_sub(work(&fields));
+        if self.left == 0 {
+            return Ok(Types::ALL);
+        }
+        let mut left = stated(&fields)?;
+        for schema in &all {
+            left = self.alternatives(schema, left)?;
+        }
+        let stated = left != Types::ALL;
         for (types, reason) in self.emptied(&all, &fields) {
             left = left - types;
-            if left.is_empty() || stated.is_none() {
+            if left.is_empty() || !stated {
                 return Err(reason);
             }
-        }
-        for schema in all {
-            left = self.alternatives(schema, left)?;
         }
         Ok(left)
     }
@@ -137,11 +168,13 @@ impl<'a> Search<'a> {
 
     /// Why an object cannot have what it must have: nothing fits there.
     fn unfillable(&mut self, all: &[&'a Value], fields: &[&Map<String, Value>]) -> Option<String> {
-        let held = all.iter().flat_map(|schema| inner(schema)).filter(|inner| inner.keyword == "properties");
-        let name = held.into_iter().find_map(|property| match property.step {
-            Step::Name(name) if self.possible(property.schema).is_empty() && requires(fields, name) => Some(name),
-            _ => None,
-        })?;
+        let named = all.iter().filter_map(|schema| schema.get("properties")?.as_object()).flatten();
+        let impossible: Vec<_> = named.filter(|(_, schema)| self.possible(schema).is_empty()).collect();
+        if impossible.is_empty() {
+            return None;
+        }
+        let required: HashSet<_> = fields.iter().flat_map(|fields| required(fields)).collect();
+        let (name, _) = impossible.into_iter().find(|(name, _)| required.contains(name.as_str()))?;
         Some(format!("it requires the property {name:?}, and nothing fits that"))
     }
 
@@ -186,30 +219,38 @@ fn is_false(schema: &Value) -> bool {
     }
 }
 
-/// The types that schemas which must all hold name, themselves or by their values; `None` where they name none.
-fn stated(all: &[&Map<String, Value>]) -> Result<Option<Types>, String> {
-    let mut stated: Option<Types> = None;
+/// How much there is to look at in schemas that must all hold.
+fn work(all: &[&Map<String, Value>]) -> usize {
+    let of =
+        |keyword| all.iter().filter_map(move |fields| fields.get(keyword)?.as_array()).map(Vec::len).sum::<usize>();
+    let named = |fields: &&Map<String, Value>| fields.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+    let closed = all.iter().filter(|fields| is_closed(fields)).count();
+    let properties: usize = all.iter().map(named).sum();
+    all.len() + properties + of("enum") * VALUES_COMPARED + of("required") * (1 + closed)
+}
+
+/// The types that schemas which must all hold name, themselves or by their values.
+fn stated(all: &[&Map<String, Value>]) -> Result<Types, String> {
+    let mut stated = Types::ALL;
     for types in all.iter().filter_map(|fields| Types::stated(fields)) {
-        let former = stated.unwrap_or(Types::ALL);
-        if (former & types).is_empty() {
-            return Err(format!("it must be {former}, and {types} as well"));
+        if (stated & types).is_empty() {
+            return Err(format!("it must be {stated}, and {types} as well"));
         }
-        stated = Some(former & types);
+        stated = stated & types;
     }
     let lists: Vec<_> = all.iter().flat_map(|fields| values(fields)).collect();
     if !have_one_in_common(&lists) {
-        return Err("it must have one of the values that it names, and has to be another one as well".into());
+        return Err("its lists of values have none in common".into());
     }
     for values in lists {
-        let former = stated.unwrap_or(Types::ALL);
         let named = values.iter().map(Types::of).fold(Types::NONE, |all, one| all | one);
-        if (former & named).is_empty() {
+        if (stated & named).is_empty() {
             return Err(match named {
                 Types::NONE => "its enum names no value".into(),
-                named => format!("it wants {former}, and the values that it names are {named}"),
+                named => format!("it wants {stated}, and the values that it names are {named}"),
             });
         }
-        stated = Some(former & named);
+        stated = stated & named;
     }
     Ok(stated)
 }
@@ -255,18 +296,16 @@ fn out_of_bounds(
 
 /// Why an object cannot have what it must have: another of these schemas rules out all names but its own.
 fn unnamed(all: &[&Map<String, Value>]) -> Option<String> {
-    let closed = |fields: &&&Map<String, Value>| {
-        fields.get("additionalProperties") == Some(&Value::Bool(false)) && !fields.contains_key("patternProperties")
-    };
-    let name = all.iter().filter(closed).find_map(|closed| {
+    let name = all.iter().filter(|fields| is_closed(fields)).find_map(|closed| {
         let named = closed.get("properties").and_then(Value::as_object);
         all.iter().flat_map(|fields| required(fields)).find(|name| named.is_none_or(|named| !named.contains_key(*name)))
     })?;
     Some(format!("it requires the property {name:?}, and allows none of this name"))
 }
 
-fn requires(all: &[&Map<String, Value>], name: &str) -> bool {
-    all.iter().flat_map(|fields| required(fields)).any(|required| required == name)
+/// Whether an object may have no properties but those that this one names.
+fn is_closed(fields: &Map<String, Value>) -> bool {
+    fields.get("additionalProperties") == Some(&Value::Bool(false)) && !fields.contains_key("patternProperties")
 }
 
 fn required(fields: &Map<String, Value>) -> impl Iterator<Item = &str> {
@@ -323,14 +362,8 @@ mod tests {
                 json!({ "type": ["string", "null"], "const": 1 }),
                 "it wants null or string, and the values that it names are integer",
             ),
-            (
-                json!({ "allOf": [{ "const": "a" }, { "enum": ["b", "c"] }] }),
-                "it must have one of the values that it names, and has to be another one as well",
-            ),
-            (
-                json!({ "const": "a", "enum": ["b"] }),
-                "it must have one of the values that it names, and has to be another one as well",
-            ),
+            (json!({ "allOf": [{ "const": "a" }, { "enum": ["b", "c"] }] }), "its lists of values have none in common"),
+            (json!({ "const": "a", "enum": ["b"] }), "its lists of values have none in common"),
             (
                 json!({ "required": ["a"], "additionalProperties": false }),
                 "it requires the property \"a\", and allows none of this name",
@@ -345,7 +378,7 @@ mod tests {
             ),
             (
                 json!({ "required": ["a"], "properties": { "a": { "$ref": "#/$defs/N" } }, "$defs": { "N": { "not": true } } }),
-                r#"at "/properties/a", false must hold, and nothing fits it"#,
+                "it requires the property \"a\", and nothing fits that",
             ),
             (json!({ "allOf": [{ "type": "string" }, { "type": "object" }] }), "it must be string, and object as well"),
             (
@@ -358,7 +391,15 @@ mod tests {
             ),
             (
                 json!({ "anyOf": [false, { "$ref": "#/$defs/N" }], "$defs": { "N": false } }),
-                r#"at "/anyOf/1", false must hold, and nothing fits it"#,
+                "nothing fits any alternative of its anyOf",
+            ),
+            (
+                json!({ "type": "object", "required": ["next"], "properties": { "next": { "$ref": "#" } }, "anyOf": [{ "type": "string" }] }),
+                "it wants object, and the alternatives of its anyOf want string",
+            ),
+            (
+                json!({ "properties": { "a": { "items": { "$ref": "#/$defs/N" } } }, "$defs": { "N": { "minimum": 3, "maximum": 2 } } }),
+                r#"at "/$defs/N", nothing lies between its minimum 3 and its maximum 2"#,
             ),
             (json!({ "anyOf": [false, false] }), "nothing fits any alternative of its anyOf"),
             (
@@ -380,6 +421,9 @@ mod tests {
             json!({ "type": "number", "enum": [1] }),
             json!({ "type": "integer", "enum": [2.0, "a"] }),
             json!({ "const": 1, "enum": [1.0] }),
+            json!({ "properties": { "old": { "$ref": "#/$defs/N" } }, "$defs": { "N": { "not": {} } } }),
+            json!({ "anyOf": [{ "$ref": "#/$defs/N" }, { "type": "string" }], "$defs": { "N": false } }),
+            json!({ "minimum": 5, "maximum": 3, "anyOf": [{ "type": "string" }] }),
             json!({ "required": ["ab"], "additionalProperties": false, "patternProperties": { "^a": true } }),
             json!({ "anyOf": [false, { "type": "null" }] }),
             json!({ "allOf": [{ "type": "number" }, { "type": ["integer", "null"] }] }),
@@ -419,7 +463,15 @@ mod tests {
         both.extend(vec![values; 12]);
         let values = json!({ "$defs": { "all": { "allOf": both } }, "properties": refer(1_000, &all) });
 
-        for schema in [required, long, values] {
+        let letters = (b'a'..=b'z').map(char::from);
+        let short: Vec<_> = letters
+            .clone()
+            .flat_map(|a| letters.clone().flat_map(move |b| ('a'..='z').map(move |c| format!("{a}{b}{c}"))))
+            .collect();
+        let forbidden = json!({ "required": short, "properties": refer(900, &|_| json!(false)) });
+        let forbidden = json!({ "$defs": { "all": forbidden }, "properties": refer(1_000, &all) });
+
+        for schema in [required, long, values, forbidden] {
             let begun = Instant::now();
             usable(&schema).unwrap();
             assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
