@@ -150,7 +150,7 @@ impl Catalog {
 }
 
 /// The newest contract that a live worker runs: it documents, and says what an input is. Where none runs the kind now,
-/// the newest of those that were last heard within a minute of each other.
+/// the newest of those that were heard at most a minute before the last one.
 fn current(known: &KnownKind, workers: &[KnownWorker]) -> usize {
     let live: HashSet<_> = workers.iter().filter_map(|worker| worker.contracts.get(&known.name)).collect();
     let heard = known.contracts.iter().map(|contract| contract.seen_at).max();

@@ -156,7 +156,8 @@ impl std::fmt::Display for KnownKinds {
             write!(f, "What a worker says of it is not taken: {}. ", reason.trim_end_matches('.'))?;
         }
         if self.names.is_empty() {
-            return f.write_str("No kind is known yet: is a worker running?");
+            let hint = if self.refused.is_some() { "." } else { ": is a worker running?" };
+            return write!(f, "No kind is known yet{hint}");
         }
         let names: Vec<_> = self.names.iter().map(Kind::as_str).collect();
         write!(f, "Known are {}.", names.join(", "))

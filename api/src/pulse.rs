@@ -145,10 +145,9 @@ impl Pulses {
         Ok(())
     }
 
-    /// Whether a worker lives, as far as is known. One that runs no kinds and does not has left, and says so late.
+    /// Whether a worker is kept. One that is not, and runs no kinds, has left, and says so late.
     async fn has_heard_of(&self, worker: WorkerId) -> Result<bool, StoreError> {
-        self.look_around().await?;
-        Ok(self.catalog.workers().iter().any(|known| known.id == worker))
+        Ok(self.journal.store.workers().await?.iter().any(|known| known.id == worker))
     }
 
     /// What the store has as refused of a worker.

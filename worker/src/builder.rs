@@ -182,7 +182,7 @@ impl WorkerBuilder {
         if config.beat.as_duration().is_zero() {
             return Err(BuildError::NoBeat);
         }
-        let registry = collect(candidates, config.slots, cores)?;
+        let registry = registry_of(candidates, config.slots, cores)?;
         let size = serde_json::to_vec(&registry.specs()).map_or(0, |said| said.len() + ENVELOPE);
         if size > ANNOUNCE_MAX {
             return Err(BuildError::TooMuchSaid { size });
@@ -192,7 +192,7 @@ impl WorkerBuilder {
 
     /// What it would run, however much there is to say of it.
     pub(crate) fn registry(self) -> Result<Registry, BuildError> {
-        collect(self.candidates, self.config.slots, self.cores)
+        registry_of(self.candidates, self.config.slots, self.cores)
     }
 
     /// Runs jobs of `kind` with what has no types of its own, but the schemas of its input and its output.
@@ -235,15 +235,14 @@ impl WorkerBuilder {
     }
 }
 
-/// What is run, with `slots` for each kind that has none of its own, or as many as there are `cores`.
-fn collect(candidates: Vec<Candidate>, slots: u16, cores: usize) -> Result<Registry, BuildError> {
-    let declared =
-        candidates.iter().filter_map(|candidate| Some((candidate.kind.clone(), candidate.declared_at.clone()?)));
-    let mut places: HashMap<_, _> = declared.collect();
+/// What is run: a kind that has no slots of its own has `usual`, or as many as there are `cores` where it computes.
+fn registry_of(candidates: Vec<Candidate>, usual: u16, cores: usize) -> Result<Registry, BuildError> {
+    let place = |candidate: &Candidate| Some((candidate.kind.clone(), candidate.declared_at.clone()?));
+    let mut places: HashMap<_, _> = candidates.iter().filter_map(place).collect();
+    let cores = u16::try_from(cores).unwrap_or(u16::MAX);
     let mut registry = Registry::default();
     for candidate in candidates {
-        let cpu_slots = u16::try_from(cores).unwrap_or(u16::MAX);
-        let slots = if candidate.runner.is_cpu() { cpu_slots } else { slots };
+        let slots = if candidate.runner.is_cpu() { cores } else { usual };
         registry.insert(candidate.register(slots)?).map_err(|kind| match places.remove(kind.as_str()) {
             Some(place) => BuildError::DeclaredTwice { kind, place },
             None => BuildError::Twice(kind),

@@ -162,16 +162,14 @@ impl<'a> Comparison<'a> {
             return;
         }
         if narrow.as_bool() == Some(false) {
-            match place.at.strip_suffix("/*") {
-                Some(_) => self.closed(place),
-                None => self.narrowed(place, "nothing", "something"),
-            }
+            self.narrowed(place, "nothing", "something");
             return;
         }
         let (wide_fields, narrow_fields) = (fields(wide), fields(narrow));
         let (many_wide, many_narrow) = (alternatives(wide_fields), alternatives(narrow_fields));
         if many_wide.is_some()
             && many_narrow.is_none()
+            && self.narrow.target(narrow).is_none()
             && self.no_change(|this| this.keywords(wide_fields, narrow_fields, place))
         {
             // What stands beside the alternatives fits already, whichever of them holds.
@@ -211,13 +209,18 @@ impl<'a> Comparison<'a> {
     /// Whether the alternatives are of the same sort. Of `oneOf`, a value fits one alone; beside `anyOf`, only that is
     /// looked into.
     fn alternative_keywords(&mut self, wide: &Map<String, Value>, narrow: &Map<String, Value>, place: &Place) {
+        let beside = narrow.contains_key("anyOf");
         match (wide.get("oneOf"), narrow.get("oneOf")) {
             (None, Some(_)) if wide.contains_key("anyOf") => {
-                self.unclear(place, "its anyOf is a oneOf now, or the other way round");
+                let (former, now) = if self.side == Side::Input { ("anyOf", "oneOf") } else { ("oneOf", "anyOf") };
+                self.unclear(place, &format!("its {former} is a {now} now"));
             }
-            (former, Some(one_of)) if narrow.contains_key("anyOf") && former != Some(one_of) => {
+            (Some(wide), Some(narrow))
+                if beside && !self.keyword_alike("oneOf", wide, narrow, &mut HashSet::new(), 0) =>
+            {
                 self.unclear(place, "its oneOf has changed, beside its anyOf");
             }
+            (None, Some(_)) if beside => self.unclear(place, "its oneOf has changed, beside its anyOf"),
             _ => {}
         }
     }
@@ -464,8 +467,13 @@ impl<'a> Comparison<'a> {
     /// All parts that have no name of their own.
     fn parts(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, keyword: &str, place: &Place) {
         const ANY: &Value = &Value::Bool(true);
-        if let Some(others) = narrow.get(keyword) {
-            self.schemas(wide.get(keyword).unwrap_or(ANY), others, &place.field("*"));
+        let wide = wide.get(keyword).unwrap_or(ANY);
+        match narrow.get(keyword) {
+            Some(Value::Bool(false)) if wide.as_bool() != Some(false) => {
+                self.closed(&place.field("*"), if keyword == "items" { "items" } else { "fields" });
+            }
+            Some(others) => self.schemas(wide, others, &place.field("*")),
+            None => {}
         }
     }
 
@@ -487,15 +495,13 @@ impl<'a> Comparison<'a> {
         self.push(place, ChangeType::Removed, detail.into());
     }
 
-    /// The narrower side takes nothing at a place of no name of its own.
-    fn closed(&mut self, place: &Place) {
+    /// The narrower side has no parts but those that it names.
+    fn closed(&mut self, place: &Place, parts: &str) {
         let (change, detail) = match self.side {
-            Side::Input => (ChangeType::Narrowed, "an input may have none but those that are named now"),
-            Side::Output => {
-                (ChangeType::Widened, "an output had none but those that were named, and may have others now")
-            }
+            Side::Input => (ChangeType::Narrowed, format!("an input may have no other {parts} now")),
+            Side::Output => (ChangeType::Widened, format!("an output had no other {parts}, and may have some now")),
         };
-        self.push(place, change, detail.into());
+        self.push(place, change, detail);
     }
 
     /// The narrower side takes only `kept`, and not what is `lost` of the wider one.

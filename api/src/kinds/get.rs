@@ -46,7 +46,7 @@ struct ContractView {
     /// What it breaks of the contract before it, for clients that were written for that: what they must send, may not
     /// send or do not get any more. Empty for the first.
     breaking: Vec<Change>,
-    /// The version of the contract before it, of which nobody may announce it any more. `null` for the first that is known.
+    /// The version of that contract, which perhaps no worker announces any more. `null` for the first that is known.
     breaking_of: Option<u32>,
 }
 

@@ -68,9 +68,9 @@ fn narrow(body: &mut MediaType, property: &str, schema: &Value) {
     }
 }
 
-/// An announced schema as the document has it under `name`, and before it the definitions within: they stand beside it, since
-/// generators of code do not follow references into a schema. Its references to itself lead there, so it has no `$id`, to
-/// which they would be relative. Within it there is none: contracts with one are refused.
+/// An announced schema as the document has it under `name`, and before it the definitions within: they stand beside it,
+/// since generators of code do not follow references into a schema. Its references to itself lead there, so it has no
+/// `$id`, to which they would be relative. Within it there is none: contracts with one are refused.
 pub(crate) fn moved(name: &str, schema: &Value) -> Vec<(String, Value)> {
     // Validators and generators want an object, where JSON Schema has true and false, too.
     let mut schema = match schema {

@@ -6,6 +6,8 @@ use jsonschema::error::ValidationErrorKind;
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
+use crate::text::shorten;
+
 use super::schema::{Document, all, depth, keyword, look_at_shape};
 
 /// So many patterns may one contract hold, in its input and output together: each may become a program of
@@ -17,6 +19,8 @@ const MISFITS_MAX: usize = 20;
 const PATTERN_MAX: usize = 1 << 20;
 /// What all patterns of a schema may take together. How large each becomes nobody tells, so each may take the same share.
 const PATTERNS_SIZE_MAX: usize = 16 << 20;
+/// So much of a wrong keyword is told, in bytes.
+const INSTANCE_MAX: usize = 100;
 /// A schema is looked at and compiled, and a deep value checked, on a stack of this size: many schemas may bear on each
 /// level.
 const STACK: usize = 64 << 20;
@@ -134,8 +138,9 @@ fn compile(schema: &Value) -> Result<Validator, String> {
                 size >> 10
             ),
             _ if keyword(at) == Some("type") => format!(
-                "{} is no type of JSON: these are array, boolean, integer, null, number, object and string",
-                error.instance()
+                "{} is neither a type of JSON nor a list of different ones: \
+                 array, boolean, integer, null, number, object, string",
+                shorten(error.instance().to_string(), INSTANCE_MAX)
             ),
             _ => error.to_string(),
         };
@@ -179,7 +184,7 @@ mod tests {
             (json!({ "type": "strin" }), "no schema at \"/type\""),
             (
                 json!({ "items": { "type": "text" } }),
-                "at \"/items/type\": \"text\" is no type of JSON: these are array, boolean",
+                "at \"/items/type\": \"text\" is neither a type of JSON nor a list of different ones: array",
             ),
             (json!({ "properties": [] }), "no schema at \"/properties\""),
             (json!(7), "no schema"),
@@ -192,7 +197,17 @@ mod tests {
             assert!(refused.contains(part), "{refused}");
         }
         let property = Checker::new(&json!({ "properties": { "pattern": 7, "type": 7 } })).unwrap_err();
-        assert!(!property.contains("look-around") && !property.contains("type of JSON"), "{property}");
+        assert!(!property.contains("look-around") && !property.contains("neither"), "{property}");
+    }
+
+    #[test]
+    fn every_schema_is_read_as_2020_12() {
+        let schema = json!({ "$schema": "http://json-schema.org/draft-07/schema#", "type": "array",
+            "prefixItems": [{ "type": "string" }, { "$ref": "#", "maxItems": 1 }] });
+        let checker = Checker::new(&schema).unwrap();
+        assert_eq!(checker.misfits(&json!(["a", ["b"]])), []);
+        assert_eq!(checker.misfits(&json!([1])).len(), 1, "of draft 7, prefixItems is no keyword");
+        assert_eq!(checker.misfits(&json!(["a", ["b", []]])).len(), 1, "and what stands beside $ref says nothing");
     }
 
     #[test]

@@ -207,7 +207,8 @@ pub(super) fn depth(value: &Value) -> usize {
     }
 }
 
-/// Whatever `$schema` says, a schema is read as JSON Schema 2020-12: in the documents it stands among others of that draft.
+/// Whatever `$schema` says, a schema is read as JSON Schema 2020-12: in the documents it stands among others of that
+/// draft.
 fn look_at_draft(fields: &Map<String, Value>, is_root: bool) -> Result<(), String> {
     if let Some(draft) = fields.get("$schema").and_then(Value::as_str) {
         let known = DRAFTS.iter().any(|known| draft.starts_with(known));

@@ -223,7 +223,8 @@ impl Source<'_> {
     /// Why a program that was not found cannot be run, and what to do.
     fn not_runnable(&self, program: &str) -> Mistake {
         let path = self.path(program);
-        let hint = if program.contains(char::is_whitespace) && !path.exists() {
+        let name = program.rsplit('/').next().unwrap_or(program);
+        let hint = if name.contains(char::is_whitespace) && !path.exists() {
             "it has a space in it: what stands behind the program's name goes into `args`".into()
         } else if !program.contains('/') {
             "it is not on the worker's PATH: install it, or name it with a slash, from where this file is".into()
@@ -577,7 +578,7 @@ mod tests {
             (format!("{head}[[kind.push]]\nurl = 'http://a/'\n"), "like [kind.exec], in single brackets"),
             (
                 format!("{head}input = {{ type = 'text' }}\n{exec}"),
-                "\"text\" is no type of JSON: these are array, boolean",
+                "\"text\" is neither a type of JSON nor a list of different ones: array, boolean",
             ),
             (
                 format!("{head}description = '{}'\n{exec}", "x".repeat(5 << 20)),

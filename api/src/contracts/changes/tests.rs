@@ -122,6 +122,9 @@ fn what_breaks_those_who_send_is_found() {
     ] {
         assert_eq!(found(Side::Input, &old, &new), [(at.to_owned(), change)], "{old} {new}");
     }
+    let either = json!({ "type": "object", "anyOf": [{ "required": ["a"] }, { "required": ["b"] }] });
+    let referring = json!({ "type": "object", "$ref": "#/$defs/R", "$defs": { "R": { "required": ["c"] } } });
+    assert!(found(Side::Input, &either, &referring).contains(&("/input/c".into(), Required)));
 }
 
 #[test]
@@ -171,7 +174,8 @@ fn what_only_gives_more_breaks_nobody() {
         nothing
     );
     assert_eq!(found(Side::Input, &json!({ "minItems": 1 }), &json!({})), nothing);
-    let former = json!({ "type": "object", "properties": { "a": true }, "anyOf": [{ "required": ["a"] }, { "required": ["b"] }] });
+    let either = json!([{ "required": ["a"] }, { "required": ["b"] }]);
+    let former = json!({ "type": "object", "properties": { "a": true }, "anyOf": either });
     assert_eq!(found(Side::Input, &former, &json!({ "type": "object", "properties": { "a": true } })), nothing);
     let multiple = |of: f64| json!({ "type": "number", "multipleOf": of });
     assert_eq!(found(Side::Input, &multiple(1.0), &multiple(0.01)), nothing);
@@ -190,7 +194,7 @@ fn changes_are_told_in_words() {
         [
             "an input may be below 10 now; it could be other numbers",
             "an input may be of 2 characters or more now; it could be of fewer",
-            "an input may have none but those that are named now"
+            "an input may have no other fields now"
         ]
     );
 }

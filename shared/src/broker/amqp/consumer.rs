@@ -246,6 +246,7 @@ impl<'a> Attached<'a> {
                 () = self.task.left_alone() => {
                     let waiting = self.leave();
                     self.flush(tag).await;
+                    // Not before: whoever waits may run what must not come again.
                     drop(waiting);
                     return Left::Done;
                 }
@@ -375,8 +376,8 @@ impl<'a> Attached<'a> {
 
     /// Waits until a quorum queue has what was acknowledged. When it is behind by 32 acknowledgements, RabbitMQ keeps
     /// further ones in the channel, and forgets them with it (`rabbit_fifo_client:settle`). A cancel is answered once
-    /// the queue has caught up. One that was cancelled before is not asked again: of a subscription that was stopped
-    /// and ends in that moment, requests may come again.
+    /// the queue has caught up. Where it was cancelled before, that says nothing: of a subscription that was stopped,
+    /// what was acknowledged in its last moment may come again.
     async fn flush(&self, tag: ShortString) {
         let canceled = self.channel.basic_cancel(tag, BasicCancelOptions::default());
         // Without an answer they come again, as after any loss of the line.
