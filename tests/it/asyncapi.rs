@@ -32,7 +32,7 @@ const CHECK_ASYNCAPI: &str = "
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_documents_are_what_their_specifications_say() {
+async fn p10_the_documents_are_what_their_specifications_say() {
     let buzzer = Inside::start().await;
     let python = python::with(&["openapi-spec-validator"]).await;
     let openapi = buzzer.get("/openapi.json").await.text;

@@ -48,7 +48,7 @@ async fn document(buzzer: &Inside) -> Document {
 type Damage = fn(&mut Value);
 
 #[tokio::test]
-async fn an_answer_that_is_not_in_the_document_is_noticed() {
+async fn p10_an_answer_that_is_not_in_the_document_is_noticed() {
     let buzzer = Inside::start().await;
     let document = document(&buzzer).await;
     let mut accepted = Exchange::of(&buzzer, buzzer.submission("echo", r#"{"input": 1}"#)).await;
@@ -72,7 +72,7 @@ async fn an_answer_that_is_not_in_the_document_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_problem_that_is_not_in_the_document_is_noticed() {
+async fn p10_a_problem_that_is_not_in_the_document_is_noticed() {
     let buzzer = Inside::start().await;
     let document = document(&buzzer).await;
     let mut refused = Exchange::of(&buzzer, buzzer.submission("echo", r#"{"input": 1, "colour": "red"}"#)).await;
@@ -91,7 +91,7 @@ async fn a_problem_that_is_not_in_the_document_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_is_taken_and_not_in_the_document_is_noticed() {
+async fn p10_what_is_taken_and_not_in_the_document_is_noticed() {
     let buzzer = Inside::start().await;
     let document = document(&buzzer).await;
     let listed = Exchange::of(&buzzer, buzzer.request(Method::GET, "/v1/jobs?limit=3")).await;
@@ -116,7 +116,7 @@ async fn what_is_taken_and_not_in_the_document_is_noticed() {
 }
 
 #[tokio::test]
-async fn an_event_and_a_post_that_are_not_in_the_document_are_noticed() {
+async fn p10_an_event_and_a_post_that_are_not_in_the_document_are_noticed() {
     let buzzer = Inside::start().await;
     let document = document(&buzzer).await;
     let job = buzzer.run("demo.progress", r#"{"input": {"steps": 2, "seconds": 0.1}}"#).await;

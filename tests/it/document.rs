@@ -189,7 +189,7 @@ async fn streams_are_in_the_document() {
 }
 
 #[tokio::test]
-async fn the_paths_of_kinds_take_what_the_kinds_take() {
+async fn p10_the_paths_of_kinds_take_what_the_kinds_take() {
     let buzzer = buzzer().await;
     let document = document(&buzzer).await;
     for kind in buzzer.get("/v1/kinds").await.json()["items"].as_array().unwrap() {
@@ -230,7 +230,7 @@ async fn an_answer_is_as_its_kind_has_it_in_the_document() {
 }
 
 #[tokio::test]
-async fn what_the_router_serves_is_in_the_document_and_the_reverse() {
+async fn p10_what_the_router_serves_is_in_the_document_and_the_reverse() {
     let buzzer = buzzer().await;
     let document = document(&buzzer).await;
     let kind_or_id = ["echo", "019ab4a6-2c00-7000-8000-000000000000"];

@@ -24,7 +24,7 @@ const CALLS_OUT: &str = "submit_http_request";
 
 /// With `SCHEMATHESIS_SEED` it is the same run again.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_answer_is_undocumented_and_none_is_a_server_error() {
+async fn p10_no_answer_is_undocumented_and_none_is_a_server_error() {
     let buzzer = Inside::start().await;
     let base = buzzer.request(Method::GET, "").build().unwrap().url().origin().ascii_serialization();
     let python = python::with(&["schemathesis"]).await;
