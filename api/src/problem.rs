@@ -517,6 +517,14 @@ mod tests {
         let problem = Problem::from(&error);
         assert_eq!(problem.status, Some(404));
         assert_eq!(problem.detail.unwrap(), "There is no kind ecco. Known are echo.");
+        let refused = ApiError::UnknownKind("ecco".into(), known(Some("it has no slots.".into())));
+        assert_eq!(
+            refused.to_string(),
+            "There is no kind ecco. What a worker says of it is not taken: it has no slots. Known are echo."
+        );
+        let nothing = |refused| KnownKinds { names: Vec::new(), refused }.to_string();
+        assert!(nothing(None).ends_with("is a worker running?"));
+        assert!(nothing(Some("it has no slots".into())).ends_with("No kind is known yet."));
         assert_eq!(problem.more["known"], json!(["echo"]));
     }
 }

@@ -170,7 +170,7 @@ impl<'a> Comparison<'a> {
         if many_wide.is_some()
             && many_narrow.is_none()
             && self.narrow.target(narrow).is_none()
-            && self.no_change(|this| this.keywords(wide_fields, narrow_fields, place))
+            && self.attempt(|this| this.keywords(wide_fields, narrow_fields, place)).is_empty()
         {
             // What stands beside the alternatives fits already, whichever of them holds.
             return;
@@ -195,15 +195,16 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Whether a look finds nothing. What it finds is forgotten.
-    fn no_change(&mut self, look: impl FnOnce(&mut Self)) -> bool {
+    /// What a look finds, beside what was found.
+    fn attempt(&mut self, look: impl FnOnce(&mut Self)) -> Vec<Change> {
         let (compared, before) = (self.compared.clone(), std::mem::take(&mut self.found));
         look(self);
         let found = std::mem::replace(&mut self.found, before);
         if !found.is_empty() {
+            // What did not fit here says nothing about the same pair elsewhere.
             self.compared = compared;
         }
-        found.is_empty()
+        found
     }
 
     /// Whether the alternatives are of the same sort. Of `oneOf`, a value fits one alone; beside `anyOf`, only that is
@@ -235,15 +236,11 @@ impl<'a> Comparison<'a> {
                     self.unclear(place, TOO_LARGE);
                     return;
                 }
-                let (compared, before) = (self.compared.clone(), std::mem::take(&mut self.found));
-                self.schemas(wide, narrow, place);
-                let found = std::mem::replace(&mut self.found, before);
+                let found = self.attempt(|this| this.schemas(wide, narrow, place));
                 if found.is_empty() {
                     fewest = Some(found);
                     break;
                 }
-                // What did not fit here says nothing about the same pair elsewhere.
-                self.compared = compared;
                 if fewest.as_ref().is_none_or(|fewest| found.len() < fewest.len()) {
                     fewest = Some(found);
                 }

@@ -118,6 +118,11 @@ mod tests {
         sift(&mut known, |_| true, &mut Refused::default());
         assert_eq!(known.refused, [], "what was taken once is not looked at again");
 
+        let mut idle = announce(vec![KindSpec { slots: 0, ..spec("a") }, spec("b")]);
+        sift(&mut idle, |_| true, &mut Refused::default());
+        assert_eq!(idle.kinds, [spec("b")], "slots are looked at each time");
+        assert!(idle.refused[0].reason.contains("at least one"), "{:?}", idle.refused);
+
         let mut many = announce((0..KINDS_MAX + 100).map(|n| spec(&format!("k{n}"))).collect());
         sift(&mut many, |_| false, &mut Refused::default());
         assert_eq!((many.kinds.len(), many.refused.len()), (KINDS_MAX, REFUSALS_MAX));

@@ -11,10 +11,10 @@ pub(super) struct Types(u8);
 
 /// As they are told, `number` before the parts of it.
 const NAMES: [(&str, Types); 7] = [
-    ("null", Types::NULL),
-    ("boolean", Types::BOOLEAN),
+    ("null", Types(1)),
+    ("boolean", Types(1 << 1)),
     ("number", Types::NUMBER),
-    ("integer", Types::INTEGER),
+    ("integer", Types(1 << 2)),
     ("string", Types::STRING),
     ("array", Types::ARRAY),
     ("object", Types::OBJECT),
@@ -23,9 +23,6 @@ const NAMES: [(&str, Types); 7] = [
 impl Types {
     pub(super) const NONE: Self = Self(0);
     pub(super) const ALL: Self = Self(0b111_1111);
-    const NULL: Self = Self(1);
-    const BOOLEAN: Self = Self(1 << 1);
-    const INTEGER: Self = Self(1 << 2);
     pub(super) const NUMBER: Self = Self(0b1100);
     /// The numbers that are not whole.
     const FRACTION: Self = Self(1 << 3);
@@ -45,14 +42,9 @@ impl Types {
     }
 
     pub(super) fn of(value: &Value) -> Self {
-        match value {
-            Value::Null => Self::NULL,
-            Value::Bool(_) => Self::BOOLEAN,
-            Value::Number(_) if type_of(value) == "integer" => Self::INTEGER,
-            Value::Number(_) => Self::FRACTION,
-            Value::String(_) => Self::STRING,
-            Value::Array(_) => Self::ARRAY,
-            Value::Object(_) => Self::OBJECT,
+        match type_of(value) {
+            "number" => Self::FRACTION,
+            name => Self::named(name),
         }
     }
 

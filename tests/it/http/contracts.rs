@@ -121,7 +121,27 @@ async fn p10_contracts_and_what_is_refused_survive_a_restart_of_the_api() {
     assert_eq!(refused(&buzzer).await, before);
     let kind = shows(&buzzer, &[(2, &other), (1, &one)]).await;
     assert_eq!(kind["contracts"][0]["breaking"][0]["change"], "required");
+    assert_eq!((&kind["contracts"][0]["breaking_of"], &kind["contracts"][1]["breaking_of"]), (&json!(1), &json!(null)));
     assert_eq!(buzzer.submit("letter", r#"{"input": {}}"#).await.status, 422);
+    let unknown = buzzer.get("/v1/kinds/No%20Kind").await;
+    let detail = unknown.json()["detail"].as_str().unwrap_or_default().to_owned();
+    assert!(unknown.status == 404 && detail.contains("What a worker says of it is not taken: "), "{detail}");
+}
+
+#[tokio::test]
+async fn a_worker_that_has_left_stays_away_whatever_it_says_late() {
+    let buzzer = Inside::without_worker().await;
+    let (one, other) = (Speaker::new(), Speaker::new());
+    one.announce(&buzzer, vec![old()]).await;
+    shows(&buzzer, &[(1, &one)]).await;
+    one.beat(&buzzer, true).await;
+    one.announce(&buzzer, vec![]).await;
+    // What is said later is heard later.
+    other.announce(&buzzer, vec![new()]).await;
+    shows(&buzzer, &[(2, &other)]).await;
+    let workers = buzzer.get("/v1/workers").await.json();
+    let ids: Vec<_> = workers["items"].as_array().unwrap().iter().map(|worker| worker["id"].clone()).collect();
+    assert_eq!(ids, [json!(other.id)]);
 }
 
 #[tokio::test]

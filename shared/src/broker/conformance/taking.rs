@@ -10,6 +10,7 @@ pub(super) const CASES: &[Case] = cases![
     no_more_is_handed_out_than_the_prefetch,
     acknowledgements_may_come_in_any_order,
     what_was_acknowledged_never_comes_again,
+    what_was_acknowledged_in_the_last_moment_never_comes_again,
     what_was_not_acknowledged_comes_again_in_order_and_is_counted,
     what_the_broker_acknowledged_itself_never_comes_again,
     after_a_stop_what_is_here_can_be_taken_and_acknowledged,
@@ -58,6 +59,19 @@ async fn what_was_acknowledged_never_comes_again(bench: Bench) {
     bench.next(&mut subscriber).await;
     drop(subscriber);
     assert_left(&bench, &queue, &[200]).await;
+}
+
+/// More of it than a broker may take in at once, and nothing that could be said in few words.
+async fn what_was_acknowledged_in_the_last_moment_never_comes_again(bench: Bench) {
+    let queue = bench.plain_queue().await;
+    bench.publish_bodies(&queue, 1..=200).await;
+    let mut subscriber = bench.take_manually(&queue, 200);
+    let held = bench.next_few(&mut subscriber, 200).await;
+    let (kept, settled): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| number(held) % 2 == 1);
+    acknowledge_all(settled);
+    drop((kept, subscriber));
+    let odd: Vec<_> = (1..=200).step_by(2).collect();
+    assert_left(&bench, &queue, &odd).await;
 }
 
 async fn what_was_not_acknowledged_comes_again_in_order_and_is_counted(bench: Bench) {
