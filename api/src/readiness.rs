@@ -26,13 +26,19 @@ struct Answer {
 impl Readiness {
     /// # Errors
     /// Why the store does not work.
-    pub async fn of(&self, store: &dyn Store, now: Time) -> Result<(), StoreError> {
-        let mut last = self.0.lock().await;
+    pub async fn of(&self, store: &Arc<dyn Store>, now: Time) -> Result<(), StoreError> {
+        let mut last = Arc::clone(&self.0).lock_owned().await;
         if let Some(answer) = last.as_ref().filter(|answer| answer.at.elapsed() < GOOD_FOR) {
             return answer.works.clone();
         }
-        let works = store.probe(now).await;
-        *last = Some(Answer { at: Instant::now(), works: works.clone() });
-        works
+        let store = Arc::clone(store);
+        // Whoever asks may hang up. The question goes on without them, or each of them would leave one behind that keeps a
+        // connection to a slow database, until there is none for those who have a key.
+        let asking = tokio::spawn(async move {
+            let works = store.probe(now).await;
+            *last = Some(Answer { at: Instant::now(), works: works.clone() });
+            works
+        });
+        asking.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
     }
 }

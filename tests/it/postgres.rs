@@ -333,6 +333,10 @@ async fn p8_many_who_ask_whether_it_is_ready_hold_up_nobody() {
         timeout(Duration::from_secs(2), client.get("/readyz")).await.is_err().then_some(())
     })
     .await;
+    // More than the connections there are: none may stay behind with the question of somebody who has hung up.
+    for _ in 0..8 {
+        timeout(Duration::from_millis(100), client.get("/readyz")).await.expect_err("the row is held");
+    }
     let asking: Vec<_> = (0..64)
         .map(|_| {
             let client = client.clone();

@@ -42,7 +42,7 @@ pub(super) fn ready_doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 pub(super) async fn ready(State(state): State<AppState>) -> Result<Json<Health>, ApiError> {
-    state.readiness.of(&*state.store, state.clock.now()).await?;
+    state.readiness.of(&state.store, state.clock.now()).await?;
     let broker = match &*state.line.borrow() {
         Line::Up => None,
         Line::Blocked(reason) => Some(format!("blocked: {reason}")),
