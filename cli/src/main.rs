@@ -28,7 +28,7 @@ mod worker_test;
 
 use std::process::ExitCode;
 
-use buzzer_shared::command_line;
+use buzzer_shared::{command_line, environment};
 use clap::{Parser, Subcommand};
 
 use crate::client::{Client, ServerConfig};
@@ -97,6 +97,10 @@ async fn start() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { server, command } = cli;
+    if !matches!(command, Command::Up(_)) {
+        // `up` tells them in its log.
+        environment::misspelt().iter().for_each(|variable| output::complain(&variable.to_string()));
+    }
     // Only who talks to a server needs the key.
     let client = || Client::new(server.clone());
     match command {

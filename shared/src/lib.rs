@@ -3,8 +3,8 @@
 //! In reading order: the words ([`id`], [`kind`], [`job`], [`time`], [`retry`], [`problem`]), what is said with them
 //! ([`message`], [`webhook`]), what a kind may ask of inputs and outputs ([`contract`]), where it travels ([`topology`]),
 //! how it gets there ([`broker`]), which URLs may be called ([`egress`]), and what every process of ours does the same
-//! way ([`config`], [`from_file`], [`command_line`], [`telemetry`], [`text`], [`shutdown`], [`health`]). [`bite`] is for
-//! tests of the tests.
+//! way ([`config`], [`from_file`], [`command_line`], [`environment`], [`telemetry`], [`text`], [`shutdown`], [`health`]).
+//! [`bite`] is for tests of the tests.
 
 pub mod id;
 pub mod job;
@@ -26,6 +26,7 @@ pub mod bite;
 
 pub mod command_line;
 pub mod config;
+pub mod environment;
 pub mod from_file;
 pub mod health;
 pub mod shutdown;

@@ -3,6 +3,7 @@
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::environment;
 
 /// Starts the log. A second call in one process changes nothing.
 ///
@@ -18,5 +19,8 @@ pub fn start_log(config: &LogConfig) -> Result<(), tracing_subscriber::filter::P
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
+    for variable in environment::misspelt() {
+        tracing::warn!("{variable}");
+    }
     Ok(())
 }

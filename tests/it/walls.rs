@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use buzzer_shared::environment::VARIABLES;
+use regex::Regex;
+
 /// What each module of the API may name of its own crate. A module that is not here is a new room: give it walls. No
 /// module may name one that stands above it.
 const API: &[(&str, &[&str])] = &[
@@ -282,6 +285,20 @@ fn decisions_are_pure() {
             assert!(!decides.contains(word), "{} names {word:?}, but decisions are pure", source.path);
         }
     }
+}
+
+#[test]
+fn every_variable_that_is_read_is_known_to_all() {
+    let reads = Regex::new(r#"(?:env = |var\(|var_os\(|\$\{)"?(BUZZER_[A-Z_]+)"#).unwrap();
+    let folders = ["api/src", "worker/src", "shared/src", "cli/src", "prove/src"];
+    let sources = folders.into_iter().flat_map(sources).map(|source| source.text);
+    let compose = fs::read_to_string(root().join("docker-compose.yml")).unwrap();
+    let mut read = BTreeSet::new();
+    for text in sources.chain([compose]) {
+        let outside_tests = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+        read.extend(reads.captures_iter(outside_tests).map(|found| found[1].to_owned()));
+    }
+    assert_eq!(read, BTreeSet::from(VARIABLES.map(String::from)));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 
 use crate::ground::GroundError;
 use crate::ground::process::Life;
+use crate::wait::eventually;
 
 /// Its own grace period is shorter.
 const STOP_LIMIT: Duration = Duration::from_secs(45);
@@ -91,6 +92,8 @@ impl Service {
     /// # Errors
     /// When it does not stop.
     pub async fn stop(&self) -> Result<Option<ExitStatus>, GroundError> {
+        // One that was started a moment ago would be ended by the signal before it could do as it promises.
+        eventually("a process to heed SIGTERM", STOP_LIMIT, async || self.heeds(Signal::TERM).then_some(())).await?;
         Ok(self.life.stop(Signal::TERM, STOP_LIMIT).await?)
     }
 
@@ -111,9 +114,22 @@ impl Service {
 
     /// What it holds in memory, in bytes; `None` when it does not run, or this is no Linux.
     pub fn memory(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.life.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        let kib: u64 = self.status("VmRSS:")?.trim_end_matches("kB").trim().parse().ok()?;
         Some(kib * 1024)
+    }
+
+    /// Whether it handles a signal itself. Where that cannot be seen any more, or at all, it is taken to.
+    fn heeds(&self, signal: Signal) -> bool {
+        if self.life.is_over() {
+            return true;
+        }
+        let caught = self.status("SigCgt:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
+        caught.is_none_or(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+    }
+
+    /// What Linux says of the process under a name.
+    fn status(&self, name: &str) -> Option<String> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.life.id()?)).ok()?;
+        status.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned())
     }
 }
