@@ -8,27 +8,21 @@ use serde_json::Value;
 
 use crate::text::shorten;
 
+use super::misfit::{Misfit, Telling};
 use super::schema::{Document, all, depth, keyword, look_at_shape};
+use super::stack::on_a_deep_stack;
 
 /// So many patterns may one contract hold, in its input and output together: each may become a program of
 /// [`PATTERN_MAX`], which takes time to make, and stays in memory.
 const PATTERNS_MAX: usize = 64;
-/// More misfits of one value help nobody.
-const MISFITS_MAX: usize = 20;
 /// What a pattern may take as a program, in bytes: a count like `{1000}` of a count makes it grow.
 const PATTERN_MAX: usize = 1 << 20;
 /// What all patterns of a schema may take together. How large each becomes nobody tells, so each may take the same share.
 const PATTERNS_SIZE_MAX: usize = 16 << 20;
 /// So much of a wrong keyword is told, in bytes.
 const INSTANCE_MAX: usize = 100;
-/// A schema is looked at and compiled, and a deep value checked, on a stack of this size: many schemas may bear on each
-/// level.
-const STACK: usize = 64 << 20;
-/// A value of so few levels needs none of its own.
+/// A value of so few levels needs no stack of its own.
 const FLAT: usize = 8;
-/// To list what is wrong, a part is looked at in each of the ways in which the schema comes to it, and so are the
-/// parts of it. Where that may become so many looks, it is only told that the value does not fit.
-const LOOKS_MAX: u64 = 10_000;
 
 /// Looks, before anything is compiled, whether the patterns of a whole contract are few enough.
 ///
@@ -54,30 +48,16 @@ fn patterns(schema: &Value) -> usize {
     all(schema).into_iter().map(of).sum()
 }
 
-/// A schema that is ready to be tried on values. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct Checker {
-    /// `None` where every value fits.
-    validator: Option<Arc<Validator>>,
-    /// In how many ways it comes to one part of a value.
-    ways: u64,
+/// A schema that is ready to be tried on values. Cheap to clone. The default takes every value.
+#[derive(Debug, Clone, Default)]
+pub struct Checker(Option<Arc<Compiled>>);
+
+#[derive(Debug)]
+struct Compiled {
+    validator: Validator,
     /// Whether values may be as deep as they like, and still be looked at to their ground.
     refers: bool,
-}
-
-/// One thing that is wrong about a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Misfit {
-    /// A JSON pointer into the value.
-    pub pointer: String,
-    pub detail: String,
-}
-
-/// Takes every value.
-impl Default for Checker {
-    fn default() -> Self {
-        Self { validator: None, ways: 1, refers: false }
-    }
+    telling: Telling,
 }
 
 impl Checker {
@@ -87,41 +67,25 @@ impl Checker {
         if schema.as_bool() == Some(true) || schema.as_object().is_some_and(serde_json::Map::is_empty) {
             return Ok(Self::default());
         }
-        let ways = look_at_shape(schema)?;
-        let document = Document { root: schema };
-        let refers = all(schema).into_iter().any(|schema| document.target(schema).is_some());
+        let cost = look_at_shape(schema)?;
+        let (document, schemas) = (Document { root: schema }, all(schema));
+        let refers = schemas.iter().any(|schema| document.target(schema).is_some());
         let validator = on_a_deep_stack(|| compile(schema))?;
-        Ok(Self { validator: Some(Arc::new(validator)), ways, refers })
+        Ok(Self(Some(Arc::new(Compiled { validator, refers, telling: Telling::new(&schemas, refers, cost) }))))
     }
 
     /// Whether every value fits, so that none need be read.
     pub fn takes_all(&self) -> bool {
-        self.validator.is_none()
+        self.0.is_none()
     }
 
-    /// What is wrong about a value; nothing when it fits.
+    /// What is wrong about a value, at most 20 things; nothing when it fits. Takes time in proportion to the value's size.
     pub fn misfits(&self, value: &Value) -> Vec<Misfit> {
-        let Some(validator) = &self.validator else { return Vec::new() };
-        let depth = if self.refers { depth(value) } else { 0 };
-        if depth <= FLAT {
-            return if validator.is_valid(value) { Vec::new() } else { self.listed(validator, value, depth) };
-        }
-        on_a_deep_stack(|| if validator.is_valid(value) { Vec::new() } else { self.listed(validator, value, depth) })
-    }
-
-    /// All that is wrong, if it can be told soon. Whether a value fits always can be: what came of a part is
-    /// remembered.
-    fn listed(&self, validator: &Validator, value: &Value, depth: usize) -> Vec<Misfit> {
-        let looks = self.ways.saturating_pow(u32::try_from(depth).unwrap_or(u32::MAX));
-        if looks > LOOKS_MAX {
-            let detail = "it does not fit the schema, and is nested too deep to tell where".into();
-            return vec![Misfit { pointer: String::new(), detail }];
-        }
-        let misfit = |error: jsonschema::ValidationError<'_>| Misfit {
-            pointer: error.instance_path().as_str().to_owned(),
-            detail: error.to_string(),
-        };
-        validator.iter_errors(value).take(MISFITS_MAX).map(misfit).collect()
+        let Some(compiled) = &self.0 else { return Vec::new() };
+        let Compiled { validator, refers, telling } = &**compiled;
+        // Whether it fits always can be told in time: what came of a part is remembered.
+        let look = || if validator.is_valid(value) { Vec::new() } else { telling.misfits(validator, value) };
+        if *refers && depth(value) > FLAT { on_a_deep_stack(look) } else { look() }
     }
 }
 
@@ -145,14 +109,6 @@ fn compile(schema: &Value) -> Result<Validator, String> {
             _ => error.to_string(),
         };
         format!("it is no schema at {at:?}: {reason}")
-    })
-}
-
-/// Runs it on a thread of its own. Where there can be no more threads, on this one.
-pub(super) fn on_a_deep_stack<T: Send>(run: impl Fn() -> T + Sync) -> T {
-    std::thread::scope(|scope| match std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, &run) {
-        Ok(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        Err(_) => run(),
     })
 }
 

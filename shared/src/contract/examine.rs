@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use super::checker::{Checker, look_at_patterns, on_a_deep_stack};
+use super::checker::{Checker, look_at_patterns};
 use super::contradiction::contradiction;
 use super::schema::all;
+use super::stack::on_a_deep_stack;
 use crate::kind::KindSpec;
 
 /// So many bytes of JSON may be said of one kind.

@@ -13,7 +13,7 @@ const SCHEMAS_MAX: usize = 2_000;
 /// So many schemas in a row may bear on the same value, each through the one before: `$ref` to `allOf` to `$ref`.
 const CHAIN_MAX: usize = 32;
 /// So many schemas may be tried on one and the same value.
-const TRIALS_MAX: u64 = 10_000;
+const TRIALS_MAX: u64 = 1_000;
 
 /// What a schema within another bears on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,11 +165,11 @@ fn number(step: &str) -> Option<usize> {
 }
 
 /// Looks whether a schema may be compiled and tried on anything: its size, its references, how often it bears on
-/// itself. Tells in how many ways it comes to one part of a value: 1, unless alternatives of it have parts.
+/// itself.
 ///
 /// # Errors
 /// What is wrong, and what to do.
-pub(super) fn look_at_shape(root: &Value) -> Result<u64, String> {
+pub(super) fn look_at_shape(root: &Value) -> Result<Cost, String> {
     if depth(root) > DEPTH_MAX {
         return Err(format!("it is nested deeper than {DEPTH_MAX}: make it flatter"));
     }
@@ -185,11 +185,12 @@ pub(super) fn look_at_shape(root: &Value) -> Result<u64, String> {
         }
     }
     let mut trials = Trials { document, counted: HashMap::new(), under_way: HashSet::new() };
-    let mut ways = 1;
+    let mut cost = Cost { trials: 1, ways: 1 };
     for schema in schemas {
-        ways = ways.max(trials.count(schema, 0)?.ways);
+        let count = trials.count(schema, 0)?;
+        cost = Cost { trials: cost.trials.max(count.schemas), ways: cost.ways.max(count.ways) };
     }
-    Ok(ways)
+    Ok(cost)
 }
 
 /// How many levels a value has; a number has none.
@@ -266,6 +267,15 @@ struct Trials<'a> {
     under_way: HashSet<*const Value>,
 }
 
+/// What it takes at most to try the schemas of a document on a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// How many schemas are tried on one value, each time that one comes to it.
+    pub(super) trials: u64,
+    /// How often they come to each part of it.
+    pub(super) ways: u64,
+}
+
 /// What comes of trying a schema on a value.
 #[derive(Debug, Clone, Copy)]
 struct Count {
@@ -336,7 +346,7 @@ mod tests {
         let named = |name| ("properties", Step::Name(name));
         assert_eq!(inner, [("allOf", Step::Number(0)), named("$ref"), named("enum")]);
         assert_eq!(all(&schema).len(), 6);
-        assert_eq!(look_at_shape(&schema), Ok(1));
+        assert_eq!(look_at_shape(&schema), Ok(Cost { trials: 3, ways: 1 }));
     }
 
     #[test]
@@ -401,10 +411,10 @@ mod tests {
             "$defs": { "Tree": { "properties": { "children": { "items": { "$ref": "#/$defs/Tree" } } } } },
             "$ref": "#/$defs/Tree",
         });
-        assert_eq!(look_at_shape(&tree), Ok(1));
+        assert_eq!(look_at_shape(&tree), Ok(Cost { trials: 2, ways: 1 }));
         let two =
             json!({ "anyOf": [{ "properties": { "next": { "$ref": "#" } } }, { "additionalProperties": false }] });
-        assert_eq!(look_at_shape(&two), Ok(2));
+        assert_eq!(look_at_shape(&two), Ok(Cost { trials: 4, ways: 2 }));
     }
 
     #[test]
