@@ -1,7 +1,9 @@
-use buzzer_shared::contract::Checker;
+use buzzer_shared::contract::{Checker, Document, examine};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
+use super::comparison::TOO_LARGE;
+use super::keywords::{alternatives, followed};
 use super::*;
 
 fn found(side: Side, old: &Value, new: &Value) -> Vec<(String, ChangeType)> {
@@ -17,7 +19,13 @@ fn what_breaks_those_who_send_is_found() {
     use ChangeType::{Narrowed, Removed, Required, Unclear};
     let a = |schema: Value| json!({ "type": "object", "properties": { "a": schema } });
     let string = || json!({ "type": "string" });
-    let variant = |name: &str| json!({ "properties": { "t": { "const": name } }, "required": ["t"] });
+    let variant = |name: &str| json!({ "type": "object", "properties": { "t": { "const": name } }, "required": ["t"] });
+    let one_of = |alternatives: &[&str]| {
+        let alternatives: Vec<_> = alternatives.iter().map(|r#type| json!({ "type": r#type })).collect();
+        json!({ "oneOf": alternatives })
+    };
+    let others =
+        |named: Value| json!({ "type": "object", "properties": named, "additionalProperties": { "type": "integer" } });
     let defined =
         |schema: Value| json!({ "$defs": { "A": schema }, "type": "array", "items": { "$ref": "#/$defs/A" } });
     let beside = |schema: Value| json!({ "$defs": { "A": schema }, "type": "object", "properties": { "a": { "$ref": "#/$defs/A", "minLength": 1 } } });
@@ -83,6 +91,9 @@ fn what_breaks_those_who_send_is_found() {
             "/input",
             Narrowed,
         ),
+        (one_of(&["integer"]), one_of(&["integer", "number"]), "/input", Unclear),
+        (json!({ "type": "integer" }), one_of(&["integer", "number"]), "/input", Unclear),
+        (others(json!({})), others(json!({ "a": string() })), "/input/a", Narrowed),
         (defined(string()), defined(json!({ "type": "null" })), "/input/*", Narrowed),
         (beside(string()), beside(json!({ "type": "string", "maxLength": 5 })), "/input/a", Narrowed),
         (a(json!({ "minLength": 1 })), beside(string()), "/input/a", Narrowed),
@@ -179,6 +190,14 @@ fn what_only_gives_more_breaks_nobody() {
     assert_eq!(found(Side::Input, &former, &json!({ "type": "object", "properties": { "a": true } })), nothing);
     let multiple = |of: f64| json!({ "type": "number", "multipleOf": of });
     assert_eq!(found(Side::Input, &multiple(1.0), &multiple(0.01)), nothing);
+    let tagged = |tags: &[&str]| {
+        let of = |tag: &&str| json!({ "type": "object", "properties": { "t": { "const": tag } }, "required": ["t"] });
+        json!({ "oneOf": tags.iter().map(of).collect::<Vec<_>>() })
+    };
+    assert_eq!(found(Side::Input, &tagged(&["x"]), &tagged(&["x", "y"])), nothing);
+    assert_eq!(found(Side::Output, &tagged(&["x", "y"]), &tagged(&["x"])), nothing);
+    let overlapping = json!({ "oneOf": [{ "type": "integer" }, { "type": "number" }] });
+    assert_eq!(found(Side::Input, &overlapping, &overlapping), nothing, "as they were");
     let several = |keyword: &str| json!({ keyword: [{ "type": "integer" }, { "type": "string" }] });
     assert_eq!(found(Side::Input, &several("oneOf"), &several("anyOf")), nothing);
 }
@@ -222,6 +241,32 @@ fn large_schemas_are_compared_in_bounded_time() {
     let begun = std::time::Instant::now();
     assert!(!compare(Side::Input, &part(6, 1), &part(6, 2)).is_empty());
     assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn deep_and_wide_schemas_are_compared_in_bounded_time() {
+    use std::time::{Duration, Instant};
+    // As deep as an announced schema may be, and again behind each reference.
+    let nested = |leaf: &str| {
+        let within = |inner: Value| (0..28).fold(inner, |inner, _| json!({ "anyOf": [inner] }));
+        let level = |at: usize| within(json!({ "properties": { "a": { "$ref": format!("#/$defs/{}", at + 1) } } }));
+        let mut definitions: Map<_, _> = (0..59).map(|at| (at.to_string(), level(at))).collect();
+        definitions.insert("59".into(), json!({ "type": leaf }));
+        json!({ "$defs": definitions, "$ref": "#/$defs/0" })
+    };
+    let begun = Instant::now();
+    let mut old = KindSpec::any("a".parse().unwrap());
+    let mut new = old.clone();
+    (old.input_schema, new.input_schema) = (nested("string"), nested("null"));
+    examine(&new).unwrap();
+    assert_ne!(changes(&old, &new), []);
+    let large = |first: usize| {
+        let values = |at: usize| (0..2_000).map(|n| json!(format!("{}", first + at * 2_000 + n))).collect::<Vec<_>>();
+        json!({ "anyOf": (0..16).map(|at| json!({ "enum": values(at) })).collect::<Vec<_>>() })
+    };
+    (old.input_schema, new.input_schema) = (large(0), large(1));
+    assert_ne!(changes(&old, &new), []);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 /// Each of them refers to the next one twice: 2^60 ways lead to the last.
@@ -299,13 +344,15 @@ fn plain() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(3, 12, 3, |inner| {
         let fields = proptest::collection::btree_map("[ab]", inner.clone(), 0..3);
         let required = proptest::collection::btree_set("[abc]", 0..2);
+        let others = prop_oneof![Just(json!(true)), Just(json!(false)), inner.clone()];
         prop_oneof![
-            (fields, required, any::<bool>()).prop_map(|(fields, required, closed)| {
-                json!({ "type": "object", "properties": fields, "required": required, "additionalProperties": !closed })
+            (fields, required, others).prop_map(|(fields, required, others)| {
+                json!({ "type": "object", "properties": fields, "required": required, "additionalProperties": others })
             }),
             (inner.clone(), bound_items())
                 .prop_map(|(items, most)| { json!({ "type": "array", "items": items, "maxItems": most }) }),
-            proptest::collection::vec(inner, 1..3).prop_map(|any| json!({ "anyOf": any })),
+            (proptest::collection::vec(inner, 1..3), prop_oneof![Just("anyOf"), Just("oneOf")])
+                .prop_map(|(alternatives, keyword)| json!({ keyword: alternatives })),
         ]
     })
 }
@@ -338,7 +385,9 @@ fn names_all(document: Document<'_>, schema: &Value, value: &Value) -> bool {
     }
     match value {
         Value::Object(fields) => fields.iter().all(|(name, value)| {
-            schema["properties"].get(name).is_some_and(|schema| names_all(document, schema, value))
+            let others = || schema.get("additionalProperties").filter(|others| others.is_object());
+            let schema = schema["properties"].get(name).or_else(others);
+            schema.is_some_and(|schema| names_all(document, schema, value))
         }),
         Value::Array(items) => items.iter().all(|item| names_all(document, &schema["items"], item)),
         _ => true,

@@ -1,41 +1,23 @@
-//! What a contract breaks of the one before it: who was written for that one may be refused, or miss something.
+//! Two schemas, keyword by keyword.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::LazyLock;
 
-use buzzer_shared::contract::{Document, allows, type_of};
-use buzzer_shared::kind::{DeliveryMode, KindSpec};
+use buzzer_shared::contract::{Document, allows};
 use buzzer_shared::text::shorten;
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// More changes of one contract help nobody.
-const CHANGES_MAX: usize = 50;
-/// So long is what is told of one, in bytes: values may be large.
-const DETAIL_MAX: usize = 300;
+use super::alike::Likeness;
+use super::apart::apart;
+use super::change::{CHANGES_MAX, Change, ChangeType, DETAIL_MAX};
+use super::keywords::{alternatives, fields, followed, is_whole, named, properties, required, tells, types, values};
+
 /// So many pairs of schemas are compared; alternatives of alternatives make many.
-const PAIRS_MAX: usize = 5_000;
-const TOO_LARGE: &str = "the schemas are too large to be compared to their end";
+pub(super) const PAIRS_MAX: usize = 5_000;
+/// So many pairs of alternatives are told apart.
+const APART_MAX: usize = 100_000;
+pub(super) const TOO_LARGE: &str = "the schemas are too large to be compared to their end";
 /// So deep do the two go into each other.
-const DEPTH_MAX: usize = 100;
-const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "array", "object"];
-/// What says nothing about values.
-const ANNOTATIONS: [&str; 13] = [
-    "$schema",
-    "$id",
-    "$anchor",
-    "$comment",
-    "$defs",
-    "definitions",
-    "title",
-    "description",
-    "default",
-    "examples",
-    "deprecated",
-    "readOnly",
-    "writeOnly",
-];
+pub(super) const DEPTH_MAX: usize = 100;
 /// What is compared as a whole, for it is rare.
 const RARE: [&str; 15] = [
     "allOf",
@@ -55,57 +37,14 @@ const RARE: [&str; 15] = [
     "unevaluatedProperties",
 ];
 
-/// One thing that may break those who were written for the former contract.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Change {
-    /// Where: a path like `/input/size`, with `*` for each item or each unnamed field.
-    pub at: String,
-    pub change: ChangeType,
-    /// What it was, and what it is.
-    pub detail: String,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ChangeType {
-    /// An input must have it now.
-    Required,
-    /// An input may hold less than before.
-    Narrowed,
-    /// It is not there any more, or not always.
-    Removed,
-    /// An output may hold what it never did.
-    Widened,
-    /// Whether it breaks anybody cannot be told.
-    Unclear,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Input,
     Output,
 }
 
-/// What `new` breaks of `old`. Empty when everybody who was written for `old` can go on, as far as plain keywords tell.
-pub fn changes(old: &KindSpec, new: &KindSpec) -> Vec<Change> {
-    // Inputs that were taken must still be taken; outputs that come now must have been possible before.
-    let mut found = compare(Side::Input, &old.input_schema, &new.input_schema);
-    found.extend(compare(Side::Output, &new.output_schema, &old.output_schema));
-    let mut also = |at: &str, detail: String| {
-        found.push(Change { at: at.into(), change: ChangeType::Narrowed, detail });
-    };
-    if new.timeout < old.timeout {
-        also("/timeout", format!("a run could take {}, and may take {} now", old.timeout, new.timeout));
-    }
-    if (old.delivery, new.delivery) == (DeliveryMode::AtLeastOnce, DeliveryMode::AtMostOnce) {
-        also("/delivery", "a job could name a retry policy, and is never tried again now".into());
-    }
-    found.truncate(CHANGES_MAX);
-    found
-}
-
 /// Where `narrow` refuses what `wide` takes.
-fn compare(side: Side, wide: &Value, narrow: &Value) -> Vec<Change> {
+pub(super) fn compare(side: Side, wide: &Value, narrow: &Value) -> Vec<Change> {
     let mut comparison = Comparison {
         side,
         wide: Document { root: wide },
@@ -113,6 +52,7 @@ fn compare(side: Side, wide: &Value, narrow: &Value) -> Vec<Change> {
         compared: HashSet::new(),
         found: Vec::new(),
         pairs: 0,
+        told_apart: 0,
     };
     let at = if side == Side::Input { "/input" } else { "/output" };
     comparison.schemas(wide, narrow, &Place { at: at.into(), depth: 0 });
@@ -133,10 +73,10 @@ impl Place {
 }
 
 /// Pairs of values that one look has met. Where they stand tells them apart.
-type Met = HashSet<(*const Value, *const Value)>;
+pub(super) type Met = HashSet<(*const Value, *const Value)>;
 
 #[derive(Debug)]
-struct Comparison<'a> {
+pub(super) struct Comparison<'a> {
     side: Side,
     wide: Document<'a>,
     narrow: Document<'a>,
@@ -144,6 +84,8 @@ struct Comparison<'a> {
     compared: Met,
     found: Vec<Change>,
     pairs: usize,
+    /// How many pairs of alternatives were told apart.
+    told_apart: usize,
 }
 
 impl<'a> Comparison<'a> {
@@ -216,13 +158,36 @@ impl<'a> Comparison<'a> {
                 let (former, now) = if self.side == Side::Input { ("anyOf", "oneOf") } else { ("oneOf", "anyOf") };
                 self.unclear(place, &format!("its {former} is a {now} now"));
             }
-            (Some(wide), Some(narrow))
-                if beside && !self.keyword_alike("oneOf", wide, narrow, &mut HashSet::new(), 0) =>
-            {
+            (Some(wide), Some(narrow)) if beside && !self.alike("oneOf", wide, narrow) => {
                 self.unclear(place, "its oneOf has changed, beside its anyOf");
             }
             (None, Some(_)) if beside => self.unclear(place, "its oneOf has changed, beside its anyOf"),
+            (wide, Some(narrow)) if !beside => self.choice(wide, narrow, place),
             _ => {}
+        }
+    }
+
+    /// Of `oneOf`, a value that fits two alternatives is refused. Those that both were there refused it before.
+    fn choice(&mut self, wide: Option<&Value>, narrow: &Value, place: &Place) {
+        let list = |list: &'_ Value| list.as_array().cloned().unwrap_or_default();
+        let text = |document: Document<'_>, schema: &Value| followed(document, schema).to_string();
+        let before: HashSet<_> = wide.map(list).iter().flatten().map(|schema| text(self.wide, schema)).collect();
+        let now: Vec<_> =
+            list(narrow).into_iter().map(|schema| (before.contains(&text(self.narrow, &schema)), schema)).collect();
+        for (at, (is_known, one)) in now.iter().enumerate() {
+            for (_, other) in now[at + 1..].iter().filter(|(other_is_known, _)| !(*is_known && *other_is_known)) {
+                self.told_apart += 1;
+                if self.told_apart > APART_MAX || !apart(self.narrow, one, other) {
+                    self.unclear(
+                        place,
+                        match self.side {
+                            Side::Input => "what fits two alternatives of its oneOf is refused now",
+                            Side::Output => "an output may fit two alternatives of its former oneOf now",
+                        },
+                    );
+                    return;
+                }
+            }
         }
     }
 
@@ -282,69 +247,16 @@ impl<'a> Comparison<'a> {
         for keyword in RARE {
             match (wide.get(keyword), narrow.get(keyword)) {
                 (_, None) if keyword != "then" && keyword != "else" => {}
-                (Some(one), Some(other)) if self.keyword_alike(keyword, one, other, &mut HashSet::new(), 0) => {}
+                (Some(one), Some(other)) if self.alike(keyword, one, other) => {}
                 (None, None) => {}
                 _ => self.unclear(place, &format!("its {keyword} has changed")),
             }
         }
     }
 
-    /// Whether two say the same of values, wherever that is written. A pair that is under way, or was, is alike as far
-    /// as it goes: if it is not, that is found where it was met first, and then nothing is alike.
-    fn alike(&mut self, one: &Value, other: &Value, met: &mut Met, depth: usize) -> bool {
-        let (one, other) = (followed(self.wide, one), followed(self.narrow, other));
-        if !one.is_object() && !one.is_array() {
-            return one == other;
-        }
-        if !met.insert((one, other)) {
-            return true;
-        }
-        self.pairs += 1;
-        if self.pairs > PAIRS_MAX || depth > DEPTH_MAX {
-            return false;
-        }
-        if let (Some(one), Some(other)) = (self.wide.target(one), self.narrow.target(other))
-            && !self.alike(one, other, met, depth + 1)
-        {
-            return false;
-        }
-        match (one, other) {
-            (Value::Object(one), Value::Object(other)) => {
-                let telling = |fields: &Map<String, Value>| -> BTreeSet<String> {
-                    fields.keys().filter(|keyword| tells(keyword)).cloned().collect()
-                };
-                let keywords = telling(one);
-                keywords == telling(other)
-                    && keywords
-                        .iter()
-                        .all(|keyword| self.keyword_alike(keyword, &one[keyword], &other[keyword], met, depth + 1))
-            }
-            (Value::Array(one), Value::Array(other)) => {
-                one.len() == other.len()
-                    && one.iter().zip(other).all(|(one, other)| self.alike(one, other, met, depth + 1))
-            }
-            _ => false,
-        }
-    }
-
-    /// The same of what stands under one keyword. Under some of them stand names, which may be those of keywords.
-    fn keyword_alike(&mut self, keyword: &str, one: &Value, other: &Value, met: &mut Met, depth: usize) -> bool {
-        match (keyword, one, other) {
-            // What they lead to was compared.
-            ("$ref", _, _) => true,
-            ("const" | "enum", _, _) => one == other,
-            (
-                "properties" | "patternProperties" | "dependentSchemas" | "dependentRequired",
-                Value::Object(one),
-                Value::Object(other),
-            ) => {
-                one.len() == other.len()
-                    && one
-                        .iter()
-                        .all(|(name, one)| other.get(name).is_some_and(|other| self.alike(one, other, met, depth)))
-            }
-            _ => self.alike(one, other, met, depth),
-        }
+    fn alike(&mut self, keyword: &str, wide: &Value, narrow: &Value) -> bool {
+        let (one, other, met) = (self.wide, self.narrow, Met::new());
+        Likeness { one, other, pairs: &mut self.pairs, met }.keyword(keyword, wide, narrow, 0)
     }
 
     fn types(&mut self, wide: &BTreeSet<&str>, narrow: &'a Map<String, Value>, place: &Place) {
@@ -360,8 +272,9 @@ impl<'a> Comparison<'a> {
         let Some(narrow) = values(narrow) else { return };
         match values(wide) {
             Some(wide) => {
+                let narrow: HashSet<_> = narrow.into_iter().map(Value::to_string).collect();
                 let lost: Vec<_> =
-                    wide.iter().filter(|value| !narrow.contains(value)).map(ToString::to_string).collect();
+                    wide.into_iter().map(Value::to_string).filter(|value| !narrow.contains(value)).collect();
                 if !lost.is_empty() {
                     self.narrowed(place, "fewer values", &lost.join(", "));
                 }
@@ -449,6 +362,13 @@ impl<'a> Comparison<'a> {
                 (None, Some(others)) => self.schemas(wide_field, others, &at),
             }
         }
+        // Those that have got a name, where the others are of a certain sort.
+        if let Some(others) = wide.get("additionalProperties").filter(|others| others.is_object()) {
+            let has_no_name = |name: &String| !wide_named.is_some_and(|named| named.contains_key(name));
+            for (name, narrow_field) in narrow_named.into_iter().flatten().filter(|(name, _)| has_no_name(name)) {
+                self.schemas(others, narrow_field, &place.field(name));
+            }
+        }
         // Those of an output that were optional already, and are not named any more.
         if self.side == Side::Output {
             let lost = |name: &&String| {
@@ -520,77 +440,3 @@ impl<'a> Comparison<'a> {
         }
     }
 }
-
-/// What a schema refers to in the end, where it says nothing else itself.
-fn followed<'a>(document: Document<'a>, mut schema: &'a Value) -> &'a Value {
-    // It has an end: circles were refused. Whoever was stored before they were is not followed for ever.
-    for _ in 0..DEPTH_MAX {
-        let bare =
-            schema.as_object().is_some_and(|fields| fields.keys().all(|keyword| keyword == "$ref" || !tells(keyword)));
-        match document.target(schema) {
-            Some(target) if bare => schema = target,
-            _ => return schema,
-        }
-    }
-    schema
-}
-
-/// Whether one number is a multiple of another, by their quotient: 1 is one of 0.01, though not in floating point.
-fn is_whole(quotient: f64) -> bool {
-    (quotient - quotient.round()).abs() <= quotient.abs() * f64::EPSILON * 4.0
-}
-
-/// Its keywords; `true` has none.
-fn fields(schema: &Value) -> &Map<String, Value> {
-    static NONE: LazyLock<Map<String, Value>> = LazyLock::new(Map::new);
-    schema.as_object().unwrap_or(&NONE)
-}
-
-fn tells(keyword: &str) -> bool {
-    !ANNOTATIONS.contains(&keyword)
-}
-
-fn alternatives(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
-    let list = fields.get("anyOf").or_else(|| fields.get("oneOf"))?.as_array()?;
-    Some(list.iter().collect())
-}
-
-/// What a person may know an alternative by.
-fn named(schema: &Value) -> String {
-    if let Some(title) = schema.get("title").and_then(Value::as_str) {
-        return format!("{title:?}");
-    }
-    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let mut tags = fields.filter_map(|(name, field)| Some(format!("{name}: {}", field.get("const")?)));
-    let r#type = || schema.get("type").map_or_else(|| "without a name".into(), |r#type| format!("of type {type}"));
-    tags.next().unwrap_or_else(r#type)
-}
-
-/// The types that it takes, by its `type` or by the values that it names.
-fn types(fields: &Map<String, Value>) -> BTreeSet<&str> {
-    match (fields.get("type"), values(fields)) {
-        (Some(Value::String(one)), _) => [one.as_str()].into(),
-        (Some(Value::Array(several)), _) => several.iter().filter_map(Value::as_str).collect(),
-        (_, Some(values)) => values.into_iter().map(type_of).collect(),
-        _ => TYPES.into(),
-    }
-}
-
-fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
-    match (fields.get("const"), fields.get("enum")) {
-        (Some(value), _) => Some(vec![value]),
-        (None, Some(Value::Array(values))) => Some(values.iter().collect()),
-        _ => None,
-    }
-}
-
-fn properties(fields: &Map<String, Value>) -> Option<&Map<String, Value>> {
-    fields.get("properties")?.as_object()
-}
-
-fn required(fields: &Map<String, Value>) -> BTreeSet<&str> {
-    fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
-}
-
-#[cfg(test)]
-mod tests;
