@@ -1,7 +1,7 @@
 //! What is known about kinds and workers, in memory, as the store last had it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use buzzer_shared::contract::{Checker, Misfit};
@@ -10,6 +10,8 @@ use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::time::Time;
 use buzzer_shared::webhook;
 
+use crate::aside::aside;
+use crate::contracts::{Change, changes};
 use crate::problem::{KnownKinds, Violation};
 use crate::store::{KnownContract, KnownKind, KnownWorker, Store, StoreError};
 
@@ -18,6 +20,8 @@ pub const SILENCE: Duration = Duration::from_secs(15);
 /// How long a worker is silent when it may have been lost with a request whose claim ends now. A beat comes every 5 s
 /// at most, and a claim is 30 s unless the operator says otherwise.
 const LOST: std::ops::Range<Duration> = Duration::from_millis(7_500)..Duration::from_secs(60);
+/// An input of so many bytes is looked at while other tasks go on.
+const LARGE: usize = 4 << 10;
 /// Contracts whose last announcements are no further apart were run beside each other: each worker repeats its own
 /// every half minute.
 const TOGETHER: Duration = Duration::from_secs(60);
@@ -36,6 +40,8 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Snapshot {
     kinds: BTreeMap<Kind, Arc<Entry>>,
+    /// Buzzer's own, which nobody submits.
+    own: BTreeMap<Kind, Arc<Entry>>,
     workers: Vec<KnownWorker>,
     bereft: HashSet<Kind>,
 }
@@ -48,6 +54,8 @@ pub struct Entry {
     current: usize,
     /// `None` where every input fits, or the schema itself is broken.
     checker: Option<Checker>,
+    /// What each of the contracts breaks of the one before it, once somebody has asked.
+    breaking: Vec<Arc<OnceLock<Vec<Change>>>>,
 }
 
 impl Catalog {
@@ -57,7 +65,9 @@ impl Catalog {
         // Workers first: what they have announced by then is among the kinds.
         let workers = store.workers().await?;
         let kinds = store.kinds().await?;
-        let old = self.read(|snapshot| snapshot.kinds.clone());
+        let old = self.read(|Snapshot { kinds, own, .. }| {
+            kinds.iter().chain(own).map(|(name, entry)| (name.clone(), Arc::clone(entry))).collect::<HashMap<_, _>>()
+        });
         let lost = workers.iter().filter(|worker| LOST.contains(&now.since(worker.seen_at)));
         let bereft = lost.flat_map(|worker| worker.kinds.keys().cloned()).collect();
         let workers: Vec<_> = workers.into_iter().filter(|worker| now.since(worker.seen_at) < SILENCE).collect();
@@ -69,10 +79,8 @@ impl Catalog {
             };
             (name, entry)
         };
-        // Nobody submits Buzzer's own.
-        let own = |known: &KnownKind| known.name.as_str() == webhook::KIND;
-        let kinds = kinds.into_iter().filter(|known| !own(known)).map(entry).collect();
-        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { kinds, workers, bereft };
+        let (own, kinds) = kinds.into_iter().map(entry).partition(|(name, _)| name.as_str() == webhook::KIND);
+        *self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Snapshot { kinds, own, workers, bereft };
         Ok(())
     }
 
@@ -87,8 +95,8 @@ impl Catalog {
 
     /// Whether this is what a kept contract says.
     pub fn knows(&self, spec: &KindSpec) -> bool {
-        let contracts = |entry: Arc<Entry>| entry.known.contracts.iter().any(|known| known.spec.is_same_contract(spec));
-        self.kind(spec.name.as_str()).is_some_and(contracts)
+        let says = |entry: &Arc<Entry>| entry.known.contracts.iter().any(|known| known.spec.is_same_contract(spec));
+        self.read(|snapshot| snapshot.kinds.get(&spec.name).or_else(|| snapshot.own.get(&spec.name)).is_some_and(says))
     }
 
     /// The live workers of a kind, by the version of the contract that they announced.
@@ -162,14 +170,16 @@ fn current(known: &KnownKind, workers: &[KnownWorker]) -> usize {
 }
 
 impl Entry {
-    /// `old` lends its checker where the schema is still the same: to compile one may take long.
+    /// `old` lends its checker where the schema is still the same, and what was compared: either may take long.
     fn new(known: KnownKind, current: usize, old: Option<&Entry>) -> Self {
         let spec = &known.contracts[current].spec;
         let checker = match old {
             Some(old) if old.spec().input_schema == spec.input_schema => old.checker.clone(),
-            _ => compile(spec),
+            _ => aside(|| compile(spec)),
         };
-        Self { known, current, checker }
+        let compared = |at| old.and_then(|old| old.compared(&known, at)).unwrap_or_default();
+        let breaking = (0..known.contracts.len()).map(compared).collect();
+        Self { known, current, checker, breaking }
     }
 
     /// What documents the kind now.
@@ -181,17 +191,41 @@ impl Entry {
         &self.contract().spec
     }
 
+    /// What the contract at this place breaks of the one before it; nothing for the first.
+    pub fn breaking(&self, at: usize) -> &[Change] {
+        match &self.known.contracts[..=at] {
+            [.., before, contract] => self.breaking[at].get_or_init(|| aside(|| changes(&before.spec, &contract.spec))),
+            _ => &[],
+        }
+    }
+
+    /// What is kept here of the comparison of a contract with the one before it.
+    fn compared(&self, known: &KnownKind, at: usize) -> Option<Arc<OnceLock<Vec<Change>>>> {
+        let pair = |contracts: &[KnownContract], at: usize| {
+            Some((contracts[at.checked_sub(1)?].version, contracts[at].version))
+        };
+        let own = &self.known.contracts;
+        let here = own.iter().position(|contract| contract.version == known.contracts[at].version)?;
+        (pair(own, here)? == pair(&known.contracts, at)?).then(|| Arc::clone(&self.breaking[here]))
+    }
+
     /// What is wrong with an input; nothing when it fits. Pointers begin at the body of the request.
     pub fn violations(&self, input: &[u8]) -> Vec<Violation> {
-        let Some(checker) = &self.checker else { return Vec::new() };
-        let value: serde_json::Value = match serde_json::from_slice(input) {
-            Ok(value) => value,
-            Err(error) => return vec![Violation { pointer: "/input".into(), detail: error.to_string() }],
-        };
-        let violation =
-            |misfit: Misfit| Violation { pointer: format!("/input{}", misfit.pointer), detail: misfit.detail };
-        checker.misfits(&value).into_iter().map(violation).collect()
+        match &self.checker {
+            Some(checker) if input.len() > LARGE => aside(|| violations(checker, input)),
+            Some(checker) => violations(checker, input),
+            None => Vec::new(),
+        }
     }
+}
+
+fn violations(checker: &Checker, input: &[u8]) -> Vec<Violation> {
+    let value: serde_json::Value = match serde_json::from_slice(input) {
+        Ok(value) => value,
+        Err(error) => return vec![Violation { pointer: "/input".into(), detail: error.to_string() }],
+    };
+    let violation = |misfit: Misfit| Violation { pointer: format!("/input{}", misfit.pointer), detail: misfit.detail };
+    checker.misfits(&value).into_iter().map(violation).collect()
 }
 
 fn compile(spec: &KindSpec) -> Option<Checker> {

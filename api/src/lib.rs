@@ -31,6 +31,7 @@ pub mod view;
 mod webhook_url;
 mod websocket;
 
+mod aside;
 mod descriptors;
 
 pub mod bell;

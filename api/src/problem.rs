@@ -287,7 +287,7 @@ problem_types! {
     PANIC "panic" None, "The handler panicked",
         "The handler has a bug that ended this run. The worker and its other jobs go on. It counts as a failed attempt.";
     REJECTED_INPUT "rejected-input" None, "The handler cannot read this input",
-        "The input fits the announced schema, but not the handler's own type, or is more than the broker carries. Another attempt would not help, so there is none.";
+        "The API took the input, and the worker did not. Where it does not fit what this worker says of the kind, workers of two versions may be running: it is tried again as the job's `retry` has it, for another one may take it. Where the handler or its service itself said no, or the input is more than the broker carries, another attempt would not help, so there is none.";
     OUTPUT_TOO_LARGE "output-too-large" None, "The output is too large",
         "The handler's output has more bytes than the worker's `BUZZER_MAX_BODY` or the broker allows. Store large results elsewhere and return their address.";
     LOST "lost" None, "Nobody knows how the run ended",

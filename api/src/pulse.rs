@@ -1,6 +1,6 @@
 //! Takes what workers tell of themselves: which kinds they run, that they are alive, and what they hold.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use buzzer_shared::message::{Announce, Beat, Control, Knock, Pulse};
 use buzzer_shared::shutdown::Shutdown;
 use buzzer_shared::time::{Clock, Time};
 use buzzer_shared::topology::Topology;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::aside::aside;
 use crate::catalog::Catalog;
 use crate::contracts;
 use crate::hearing::{self, Hearing};
@@ -44,8 +44,8 @@ pub struct Pulses {
 /// What is under way beside the listening.
 #[derive(Debug, Default)]
 struct Opening {
-    declared: JoinSet<(Kind, Result<(), DeclareError>)>,
-    kinds: HashSet<Kind>,
+    declared: JoinSet<Result<(), DeclareError>>,
+    kinds: HashMap<Id, Kind>,
     /// Those that could not be made. The next announcement tries them again, or a new line.
     failed: HashSet<Kind>,
     asked_at: Option<Time>,
@@ -83,7 +83,7 @@ impl Pulses {
                     self.note(false);
                     self.note(*attached.borrow_and_update());
                 }
-                Some(declared) = opening.declared.join_next() => self.opened(declared, &mut opening),
+                Some(declared) = opening.declared.join_next_with_id() => self.opened(declared, &mut opening),
                 delivery = subscriber.next() => {
                     let Some(delivery) = delivery else { return };
                     let kept = match self.senders.read(&delivery.message, Pulse::read) {
@@ -180,34 +180,27 @@ impl Pulses {
     /// beats of all workers.
     fn open_all<'a>(&self, kinds: impl Iterator<Item = &'a Kind>, opening: &mut Opening) {
         for kind in kinds {
-            if self.journal.lanes.is_open(kind) || !opening.kinds.insert(kind.clone()) {
+            if self.journal.lanes.is_open(kind) || opening.kinds.values().any(|opening| opening == kind) {
                 continue;
             }
-            let (kind, broker) = (kind.clone(), Arc::clone(&self.broker));
-            let declarations = self.topology.requests(&kind);
-            opening.declared.spawn(async move { (kind, broker.declare(declarations).await) });
+            let (declarations, broker) = (self.topology.requests(kind), Arc::clone(&self.broker));
+            let task = opening.declared.spawn(async move { broker.declare(declarations).await });
+            opening.kinds.insert(task.id(), kind.clone());
         }
     }
 
     /// What is refused or away now is tried again with the next announcement.
-    fn opened(
-        &self,
-        declared: Result<(Kind, Result<(), DeclareError>), tokio::task::JoinError>,
-        opening: &mut Opening,
-    ) {
-        match declared {
-            Ok((kind, Ok(()))) => {
-                opening.kinds.remove(&kind);
-                self.journal.lanes.open(&kind);
-            }
-            Ok((kind, Err(error))) => {
-                opening.kinds.remove(&kind);
-                tracing::error!(job.kind = %kind, %error, "this kind has no queue yet");
-                self.journal.lanes.refused(&kind, error.to_string());
-                opening.failed.insert(kind);
-            }
-            Err(panic) => tracing::error!(%panic, "a queue was not made"),
-        }
+    fn opened(&self, declared: Result<(Id, Result<(), DeclareError>), JoinError>, opening: &mut Opening) {
+        let id = declared.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(kind) = opening.kinds.remove(&id) else { return };
+        let reason = match declared {
+            Ok((_, Ok(()))) => return self.journal.lanes.open(&kind),
+            Ok((_, Err(error))) => error.to_string(),
+            Err(panic) => panic.to_string(),
+        };
+        tracing::error!(job.kind = %kind, reason, "this kind has no queue yet");
+        self.journal.lanes.refused(&kind, reason);
+        opening.failed.insert(kind);
     }
 
     async fn beaten(&self, beat: &Beat, opening: &mut Opening) -> Result<(), StoreError> {
@@ -243,14 +236,6 @@ impl Pulses {
     }
 }
 
-/// Looks at something that may take a while. Meanwhile other tasks go on, where there are threads for them.
-fn aside<T>(look: impl FnOnce() -> T) -> T {
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => tokio::task::block_in_place(look),
-        _ => look(),
-    }
-}
-
 /// The refusals that were not there before.
 fn news<'a>(refused: &'a [Refusal], before: &[Refusal]) -> impl Iterator<Item = &'a Refusal> {
     refused.iter().filter(move |refusal| !before.contains(refusal))
@@ -271,20 +256,5 @@ mod tests {
         assert_eq!(told(&[]), ["a", "b"]);
         assert_eq!(told(&refused), [""; 0]);
         assert_eq!(told(&[refusal("a", "no attempts"), refusal("b", "no time")]), ["a"]);
-    }
-
-    #[tokio::test]
-    async fn one_thread_looks_itself() {
-        assert_eq!(aside(|| 7), 7);
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-    async fn others_go_on_while_something_is_looked_at() {
-        let (ask, asked) = std::sync::mpsc::channel();
-        let other = tokio::spawn(async move {
-            tokio::spawn(async move { ask.send(()) });
-            aside(|| asked.recv_timeout(Duration::from_secs(20)))
-        });
-        assert_eq!(other.await.unwrap(), Ok(()));
     }
 }

@@ -138,7 +138,8 @@ impl Ended {
             Self::Finished(Ok(output)) if output.len() > max_body => too_large(output.len(), max_body),
             Self::Finished(Ok(output)) => RunResult::Succeeded(output),
             Self::Finished(Err(Failure::Rejected(reason))) => {
-                RunResult::Failed { problem: job::rejected_input(reason), retry: Retry::Never }
+                // The API has taken it, perhaps by what another worker says of the kind: that one may read it.
+                RunResult::Failed { problem: job::rejected_input(reason), retry: Retry::Policy }
             }
             Self::Finished(Err(Failure::Failed(error))) => {
                 debug!(%error, "The handler failed");

@@ -45,7 +45,18 @@ impl JobError {
 
     /// The input cannot be worked on, whether or not the API had it fit the kind's schema.
     pub(crate) fn rejected_input(detail: impl fmt::Display) -> Self {
-        Self::fail(detail).with_type(job::REJECTED_INPUT).with_title("The handler cannot read this input")
+        Self::fail(detail).reject()
+    }
+
+    /// The input is not what this worker says that it takes. The API has taken it, so another worker says otherwise, and
+    /// may run it: tried again by the policy.
+    pub(crate) fn unfit_input(misfit: impl fmt::Display) -> Self {
+        let detail = format!("{misfit}. The API took it by what another worker says of the kind.");
+        Self::retry(detail).reject()
+    }
+
+    fn reject(self) -> Self {
+        self.with_type(job::REJECTED_INPUT).with_title("The handler cannot read this input")
     }
 
     /// A service said no, and [`again`](crate::retry_after::again) when to call it again.

@@ -13,8 +13,9 @@ use futures_util::future::BoxFuture;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::context::JobContext;
 use crate::error::JobError;
@@ -170,7 +171,7 @@ impl TryFrom<Bytes> for RawJson {
 
     fn try_from(bytes: Bytes) -> Result<Self, serde_json::Error> {
         // Only looked at: nothing is built, nothing changed.
-        serde_json::from_slice::<IgnoredAny>(&bytes)?;
+        serde_json::from_slice::<&RawValue>(&bytes)?;
         Ok(Self(bytes))
     }
 }
@@ -282,4 +283,18 @@ pub(crate) fn output_schema<O: Output>() -> Value {
 
 fn encode(output: impl Output) -> Result<Bytes, Failure> {
     output.encode().map_err(|error| JobError::fail(format!("the output cannot be written as JSON: {error}")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_json_is_whole_and_of_utf_8() {
+        let read =
+            |bytes: &'static [u8]| RawJson::try_from(Bytes::from_static(bytes)).map(|json| json.as_bytes().clone());
+        assert_eq!(read(br#" {"b": 1.50, "a": "\u0000"} "#).unwrap(), &br#" {"b": 1.50, "a": "\u0000"} "#[..]);
+        assert!(read(b"1 2").is_err() && read(b"").is_err() && read(b"NaN").is_err());
+        assert!(read(b"\"caf\xe9\"").is_err(), "Latin-1");
+    }
 }

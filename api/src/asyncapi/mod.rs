@@ -2,6 +2,7 @@
 //! the topology, the specs of the messages, the types of the frames, and the kinds as they were announced.
 
 mod amqp;
+mod draft7;
 mod schemas;
 mod websocket;
 

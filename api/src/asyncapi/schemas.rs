@@ -4,6 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use super::draft7::to_draft7;
 use crate::openapi::moved;
 
 /// Where they stand in the document.
@@ -51,7 +52,10 @@ impl Schemas {
 
     /// A schema as a kind announced it, under this name.
     pub(super) fn announced(&mut self, name: &str, schema: &Value) -> Value {
-        self.of_kinds.extend(moved(name, schema));
+        self.of_kinds.extend(moved(name, schema).into_iter().map(|(name, mut schema)| {
+            to_draft7(&mut schema);
+            (name, schema)
+        }));
         json!({ "$ref": format!("#{PATH}/{name}") })
     }
 

@@ -10,11 +10,10 @@ use serde::Serialize;
 use super::list::KindView;
 use crate::auth::Caller;
 use crate::catalog::Entry;
-use crate::contracts::{Change, changes};
+use crate::contracts::Change;
 use crate::extract::Path;
 use crate::problem::{self, ApiError, refuses};
 use crate::state::AppState;
-use crate::store::KnownContract;
 
 #[derive(Debug, serde::Deserialize, JsonSchema)]
 pub(super) struct KindPath {
@@ -64,9 +63,10 @@ pub(super) async fn get(
     path: Path<KindPath>,
 ) -> Result<Json<KindDetail>, ApiError> {
     match state.catalog.kind(&path.0.kind) {
-        Some(entry) => {
-            Ok(Json(KindDetail { kind: KindView::new(&entry, &state), contracts: contracts(&entry, &state) }))
-        }
+        Some(entry) => Ok(Json(KindDetail {
+            kind: KindView::new(&entry, &state.catalog.slots()),
+            contracts: contracts(&entry, &state),
+        })),
         None => {
             let known = state.catalog.instead_of(&path.0.kind);
             Err(ApiError::UnknownKind(path.0.kind, known))
@@ -76,17 +76,16 @@ pub(super) async fn get(
 
 fn contracts(entry: &Entry, state: &AppState) -> Vec<ContractView> {
     let mut runners = state.catalog.runners(&entry.known.name);
-    let (mut views, mut before) = (Vec::new(), None);
-    for contract in &entry.known.contracts {
+    let (mut views, mut breaking_of) = (Vec::new(), None);
+    for (at, contract) in entry.known.contracts.iter().enumerate() {
         let workers = runners.remove(&contract.version).unwrap_or_default();
         let current = contract.version == entry.contract().version;
         if current || !workers.is_empty() {
-            let breaking = before.map_or_else(Vec::new, |before: &KnownContract| changes(&before.spec, &contract.spec));
-            let breaking_of = before.map(|before| before.version);
+            let breaking = entry.breaking(at).to_vec();
             let (spec, version, announced_at) = (contract.spec.clone(), contract.version, contract.announced_at);
             views.push(ContractView { spec, version, announced_at, current, workers, breaking, breaking_of });
         }
-        before = Some(contract);
+        breaking_of = Some(contract.version);
     }
     views.reverse();
     views

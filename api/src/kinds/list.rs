@@ -1,7 +1,9 @@
+use std::collections::HashMap;
+
 use aide::transform::TransformOperation;
 use axum::Json;
 use axum::extract::State;
-use buzzer_shared::kind::KindSpec;
+use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::time::Time;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -30,8 +32,9 @@ pub(super) struct KindList {
 }
 
 impl KindView {
-    pub(super) fn new(entry: &Entry, state: &AppState) -> Self {
-        let slots_live = state.catalog.slots().get(&entry.spec().name).copied().unwrap_or(0);
+    /// `slots` are those of all live workers.
+    pub(super) fn new(entry: &Entry, slots: &HashMap<Kind, usize>) -> Self {
+        let slots_live = slots.get(&entry.spec().name).copied().unwrap_or(0);
         let contract = entry.contract();
         let (spec, version, announced_at) = (contract.spec.clone(), contract.version, contract.announced_at);
         Self { spec, version, slots_live, announced_at }
@@ -43,5 +46,6 @@ pub(super) fn doc(op: TransformOperation<'_>) -> TransformOperation<'_> {
 }
 
 pub(super) async fn list(_: Caller, State(state): State<AppState>) -> Json<KindList> {
-    Json(KindList { items: state.catalog.kinds().iter().map(|entry| KindView::new(entry, &state)).collect() })
+    let slots = state.catalog.slots();
+    Json(KindList { items: state.catalog.kinds().iter().map(|entry| KindView::new(entry, &slots)).collect() })
 }

@@ -7,6 +7,8 @@ use buzzer_shared::kind::{DeliveryMode, Kind, KindSpec};
 use schemars::Schema;
 use serde_json::{Map, Value, json};
 
+use super::walk::walk;
+
 const JSON: &str = "application/json";
 
 /// Adds one kind, whose path is like `submit`, but for what the kind itself says. `max_body`: the most bytes of a body.
@@ -30,15 +32,20 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, m
     if let Some(ReferenceOr::Item(body)) = &mut submit.request_body
         && let Some(body) = body.content.get_mut(JSON)
     {
-        narrow(body, "input", &input);
+        narrow(body, "input", &input, &["input"]);
         body.example = spec.example.as_ref().map(|example| json!({ "input": example }));
     }
-    let done = submit.responses.as_mut().and_then(|responses| responses.responses.get_mut(&Status::Code(200)));
-    if let Some(ReferenceOr::Item(done)) = done
-        && let Some(body) = done.content.get_mut(JSON)
-    {
-        // A job that is done may have failed, and has no output then.
-        narrow(body, "output", &json!({ "anyOf": [output, { "type": "null" }] }));
+    // A job that is not done, or has failed, has no output.
+    let output = json!({ "anyOf": [output, { "type": "null" }] });
+    let mut answers = submit.responses.as_mut().map(|responses| &mut responses.responses);
+    // Clients with types see all answers as one: what one of them leaves open, they do not know.
+    for status in [200, 202] {
+        if let Some(ReferenceOr::Item(answer)) =
+            answers.as_mut().and_then(|answers| answers.get_mut(&Status::Code(status)))
+            && let Some(body) = answer.content.get_mut(JSON)
+        {
+            narrow(body, "output", &output, &[]);
+        }
     }
     let path = PathItem { post: Some(submit), ..PathItem::default() };
     document.paths.get_or_insert_default().paths.insert(format!("/v1/jobs/{}", spec.name), ReferenceOr::Item(path));
@@ -61,9 +68,9 @@ pub(crate) fn word(kind: &Kind) -> String {
 }
 
 /// Says more about one property of a body.
-fn narrow(body: &mut MediaType, property: &str, schema: &Value) {
+fn narrow(body: &mut MediaType, property: &str, schema: &Value, required: &[&str]) {
     if let Some(general) = &mut body.schema {
-        let special = json!({ "type": "object", "properties": { (property): schema } });
+        let special = json!({ "type": "object", "properties": { (property): schema }, "required": required });
         *general = object(json!({ "allOf": [general.json_schema, special] }));
     }
 }
@@ -136,19 +143,15 @@ impl Place<'_> {
         Some(format!("#/components/schemas/{at}{rest}"))
     }
 
+    /// The same for all references of a schema.
     fn rebase(&self, schema: &mut Value) {
-        match schema {
-            Value::Object(fields) => {
-                for (name, value) in fields {
-                    match value {
-                        Value::String(to) if name == "$ref" => *to = self.leads_to(to).unwrap_or_else(|| to.clone()),
-                        _ => self.rebase(value),
-                    }
-                }
+        walk(schema, &mut |fields| {
+            if let Some(Value::String(to)) = fields.get_mut("$ref")
+                && let Some(there) = self.leads_to(to)
+            {
+                *to = there;
             }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.rebase(item)),
-            _ => {}
-        }
+        });
     }
 }
 
@@ -197,7 +200,7 @@ mod tests {
         assert_eq!(own["properties"]["size"]["$ref"], "#/components/schemas/a_input.Size");
         assert_eq!(own["properties"]["next"]["$ref"], "#/components/schemas/a_input");
         assert_eq!(own["properties"]["$ref"], json!({ "type": "string" }));
-        assert_eq!(size["examples"][0]["$ref"], "#/components/schemas/a_input.Size/enum");
+        assert_eq!(size["examples"][0]["$ref"], "#/$defs/Size/enum", "that is data");
         for gone in ["$schema", "$id", "$defs", "title"] {
             assert_eq!(own.get(gone), None);
         }

@@ -176,6 +176,9 @@ impl Meeting {
 
     /// Why there is no worker, as far as it can be seen.
     fn nobody(&mut self) -> String {
+        if let Some(reason) = self.refusal() {
+            return format!("a worker announced {}, and the API would refuse it: {reason}", self.kind);
+        }
         let mut text = format!("no worker announced {} within {:?}", self.kind, self.patience);
         if let Some(ended) = self.worker.as_mut().and_then(Worker::ended) {
             text = format!("{text}: it ended, {ended}");
@@ -189,6 +192,16 @@ impl Meeting {
             Some(why) => format!("{text}; {why}"),
             None => text,
         }
+    }
+
+    /// Why what a worker says of the kind cannot be read, if one says something.
+    fn refusal(&mut self) -> Option<String> {
+        let announced = self.stage.since(Mark::START).iter().filter_map(|word| match word {
+            Word::Announce(announce) => Some(announce),
+            _ => None,
+        });
+        let mut refused = announced.flat_map(|announce| &announce.refused);
+        refused.find(|refusal| refusal.kind == self.kind.as_str()).map(|refusal| refusal.reason.clone())
     }
 }
 

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use buzzer_shared::contract::Checker;
+use buzzer_shared::contract::{Checker, examine};
 use buzzer_shared::kind::{DeliveryMode, KindSpec};
 use buzzer_shared::message::{Control, Message, Request, Retry, ReturnReason, RunResult, SignalBody};
-use buzzer_shared::text::shorten;
 use clap::ValueEnum;
 
 use super::stage::{Mark, Word};
@@ -118,6 +117,9 @@ impl Row {
 async fn announce(trial: &mut Trial) -> Result<String, Flaw> {
     asked(trial).await?;
     let spec = &trial.spec;
+    if let Err(reason) = examine(spec) {
+        return failed(format!("the API would refuse the kind: {reason}"));
+    }
     Ok(format!("{} slots, {} for a run; answers when it is asked", spec.slots, spec.timeout))
 }
 
@@ -167,9 +169,6 @@ async fn run(trial: &mut Trial) -> Result<String, Flaw> {
     }
 }
 
-/// So much of what is wrong about an output is told, in bytes: it may quote the whole.
-const DETAIL_MAX: usize = 300;
-
 /// The output is what the worker has announced: nobody looks at it later, and the documents promise it.
 fn fitting(spec: &KindSpec, output: &[u8]) -> Result<String, Flaw> {
     let value = match serde_json::from_slice(output) {
@@ -183,8 +182,7 @@ fn fitting(spec: &KindSpec, output: &[u8]) -> Result<String, Flaw> {
     match checker.misfits(&value).first() {
         None => Ok(format!("{} bytes of output", output.len())),
         Some(misfit) => {
-            let detail = shorten(misfit.detail.clone(), DETAIL_MAX);
-            failed(format!("its output does not fit its output_schema: at {:?}, {detail}", misfit.pointer))
+            failed(format!("its output does not fit its output_schema: at {:?}, {}", misfit.pointer, misfit.detail))
         }
     }
 }

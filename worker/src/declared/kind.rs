@@ -45,7 +45,7 @@ impl DeclaredKind {
         let input = input.as_bytes();
         // The API has looked already, but perhaps with the schema of another worker.
         if let Some(misfit) = self.input.misfit(input) {
-            return Err(JobError::rejected_input(misfit));
+            return Err(JobError::unfit_input(misfit));
         }
         let output = match &self.work {
             Work::Exec(program) => program.run(&self.name, &ctx, input).await,

@@ -57,6 +57,8 @@ pub enum Mistake {
     NoUrl(String),
     #[error("this URL cannot be called: {0}")]
     Url(String),
+    #[error("a user name or password does not belong into a URL: what is posted is signed, let the service check that")]
+    Password,
     #[error(transparent)]
     Build(BuildError),
 }

@@ -1,6 +1,7 @@
 //! The file, read line by line into kinds: what is wrong is found at its place.
 
-use std::fs;
+use std::fs::{self, File as OpenFile};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,12 +18,16 @@ use super::kind::{DeclaredKind, Work};
 use super::mistake::{Misplaced, Mistake};
 use super::table::{ExecTable, File, KindTable, Memory, PushTable, Size};
 use crate::builder::WorkerBuilder;
+use crate::egress::EgressError;
 use crate::exec::{self, Environment, Limits, Program};
 use crate::handler::HandlerOptions;
 use crate::push::Service;
 
 /// By this key the parser hands over a date, which JSON has not.
 const DATE: &str = "$__toml_private_datetime";
+
+/// So much of a script's first line is read, in bytes: more than systems do.
+const FIRST_LINE_MAX: u64 = 512;
 
 /// The file as it was read.
 pub(super) struct Source<'a> {
@@ -140,6 +145,9 @@ impl Source<'_> {
         }
         let path = which::which_in(program.as_ref(), std::env::var_os("PATH"), &self.folder)
             .map_err(|_| self.not_runnable(program.as_ref()).at(program))?;
+        if let Some(hint) = without_interpreter(&path) {
+            return Err(Mistake::Program { program: program.as_ref().clone(), hint }.at(program));
+        }
         let limits = limits(&table).map_err(|mistake| mistake.at(program))?;
         let mut environment = Environment::default();
         for name in table.pass_env {
@@ -167,7 +175,10 @@ impl Source<'_> {
             return Err(Mistake::ZeroLimit("answer").at(&url));
         }
         let service = Service::new(called, secret, table.answer.0);
-        service.map_err(|error| Mistake::Url(error.to_string()).at(&url))
+        service.map_err(|error| match error {
+            EgressError::Credentials => Mistake::Password.at(&url),
+            error => Mistake::Url(error.to_string()).at(&url),
+        })
     }
 
     fn secret_of_file(&self, name: &str) -> Result<Secret, Mistake> {
@@ -175,6 +186,25 @@ impl Source<'_> {
         let read = file.to_string_lossy().parse::<FromFile<Secret>>();
         read.map(|secret| Secret::clone(&secret)).map_err(Mistake::SecretFile)
     }
+}
+
+/// Why the interpreter in a script's first line cannot run it, if it names one that is not there: the system says of the
+/// script itself that there is no such file.
+fn without_interpreter(script: &Path) -> Option<String> {
+    let mut start = Vec::new();
+    // What may be run but not read is no script.
+    OpenFile::open(script).ok()?.take(FIRST_LINE_MAX).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let interpreter = line.trim_ascii_start().split(|byte| b" \t".contains(byte)).next()?;
+    let interpreter = String::from_utf8_lossy(interpreter);
+    if interpreter.ends_with('\r') {
+        return Some(
+            "its lines end as on Windows, and no interpreter has such a name: save it with Unix line ends".into(),
+        );
+    }
+    let named = Path::new(interpreter.as_ref());
+    let is_missing = named.is_absolute() && !named.exists();
+    is_missing.then(|| format!("its first line names {interpreter}, which is not there: install it, or name another"))
 }
 
 /// What the parser says of a line, on one.

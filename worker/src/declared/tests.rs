@@ -18,12 +18,15 @@ fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("run.sh", "#!/bin/sh\n");
+    write("windows.sh", "#!/bin/sh\r\necho\r\n");
+    write("lost.sh", "#! /no/such/interpreter -x\n");
     write("plain.txt", "no program");
     write("schema.json", r#"{"type": "integer"}"#);
     write("broken.json", "{");
     write("secret", SECRET);
-    let executable = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(folder.path().join("run.sh"), executable).unwrap();
+    for script in ["run.sh", "windows.sh", "lost.sh"] {
+        fs::set_permissions(folder.path().join(script), fs::Permissions::from_mode(0o755)).unwrap();
+    }
     folder
 }
 
@@ -177,6 +180,18 @@ fn what_is_wrong_is_told_with_its_line() {
         (
             format!("{head}[kind.exec]\nprogram = './plain.txt'\n"),
             "line 4: \"./plain.txt\" cannot be run: it is no program yet, `chmod +x ",
+        ),
+        (
+            format!("{head}[kind.exec]\nprogram = './windows.sh'\n"),
+            "line 4: \"./windows.sh\" cannot be run: its lines end as on Windows",
+        ),
+        (
+            format!("{head}[kind.exec]\nprogram = './lost.sh'\n"),
+            "line 4: \"./lost.sh\" cannot be run: its first line names /no/such/interpreter, which is not there",
+        ),
+        (
+            format!("{head}[kind.push]\nurl = 'http://u:p@a.example'\nsecret_file = 'secret'\n"),
+            "line 4: a user name or",
         ),
         (
             format!("{head}[kind.exec]\nprogram = 'no-such-program'\n"),

@@ -37,7 +37,7 @@ pub(crate) struct Egress {
 pub(crate) enum EgressError {
     #[error("only http and https can be called")]
     WrongScheme,
-    #[error("a user name or password does not belong into a URL: send an `Authorization` header")]
+    #[error("a user name or password does not belong into a URL")]
     Credentials,
     /// Says neither the address nor what is there: that would map the network for whoever asks.
     #[error("this address is not allowed; the worker's BUZZER_EGRESS_ALLOW can allow it")]

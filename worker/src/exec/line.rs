@@ -5,6 +5,7 @@ use std::time::Duration;
 use buzzer_shared::time::Span;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 /// One line, as it is written: `{"progress": {…}}`, `{"log": "…"}`, `{"output": "…"}`, `{"result": …}` or
@@ -75,8 +76,22 @@ pub(super) enum Told {
 
 /// Why a line is none of those. The text goes into the job's problem.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NotALine(String);
+#[error("{reason}")]
+pub(super) struct NotALine {
+    reason: String,
+    /// What to do, where it can be told.
+    pub(super) advice: Option<&'static str>,
+}
+
+fn advice(error: &serde_json::Error, line: &[u8]) -> Option<&'static str> {
+    match error.classify() {
+        Category::Eof if line.trim_ascii_start().starts_with(b"{") => {
+            Some("Write each object on one line, as `jq -c` does")
+        }
+        Category::Syntax | Category::Eof | Category::Io => Some("What is for people belongs on stderr"),
+        Category::Data => None,
+    }
+}
 
 impl Line {
     /// Reads a line. `None` for one that is blank.
@@ -87,7 +102,9 @@ impl Line {
         if line.trim_ascii().is_empty() {
             return Ok(None);
         }
-        serde_json::from_slice(line).map(Some).map_err(|error| NotALine(error.to_string()))
+        serde_json::from_slice(line)
+            .map(Some)
+            .map_err(|error| NotALine { advice: advice(&error, line), reason: error.to_string() })
     }
 }
 
@@ -122,6 +139,15 @@ mod tests {
             let line = format!("{{\"result\": {output}}}");
             assert!(matches!(read(&line), Line::Result(raw) if raw.get() == output), "{output}");
         }
+    }
+
+    #[test]
+    fn what_is_no_line_is_told_with_what_to_do() {
+        let advice = |line: &str| Line::read(line.as_bytes()).unwrap_err().advice.unwrap_or_default();
+        assert!(advice("{").contains("on one line"));
+        assert!(advice("42 files").contains("stderr"));
+        assert_eq!(advice(r#"{"progres": {}}"#), "");
+        assert_eq!(advice(r#"{"progress": {"percent": "40%"}}"#), "");
     }
 
     #[test]

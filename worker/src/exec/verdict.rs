@@ -22,8 +22,8 @@ const TYPE_MAX: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Breach {
     #[error(
-        "line {number} of its stdout is none of `progress`, `log`, `output`, `result`, `error` ({reason}): `{line}`. \
-         What is for people belongs on stderr"
+        "line {number} of its stdout is none of `progress`, `log`, `output`, `result`, `error` ({reason}): `{line}`{}",
+        reason.advice.map(|advice| format!(". {advice}")).unwrap_or_default()
     )]
     NotALine { number: u64, line: String, reason: NotALine },
     #[error("line {number} of its stdout has more than {most} bytes; `line` in its table can allow more")]

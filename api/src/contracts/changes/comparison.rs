@@ -358,6 +358,7 @@ impl<'a> Comparison<'a> {
                 (Some(narrow_field), _) => self.schemas(wide_field, narrow_field, &at),
                 // Fields of an output that come new disturb nobody, unless they were ruled out.
                 (None, None | Some(Value::Bool(true))) if self.side == Side::Output => {}
+                (None, Some(Value::Bool(false))) if self.side == Side::Input => self.refused(&at),
                 (None, None | Some(Value::Bool(_))) => self.gone(&at),
                 (None, Some(others)) => self.schemas(wide_field, others, &at),
             }
@@ -402,6 +403,10 @@ impl<'a> Comparison<'a> {
             Side::Output => (ChangeType::Removed, "an output had it always, and has it no more"),
         };
         self.push(place, change, detail.into());
+    }
+
+    fn refused(&mut self, place: &Place) {
+        self.push(place, ChangeType::Removed, "an input could have it, and is refused with it now".into());
     }
 
     fn gone(&mut self, place: &Place) {

@@ -32,7 +32,8 @@ impl Failure {
         let detail = format!("{}: {error}", call.name());
         match error {
             EgressError::Unreachable(_) => Self::Unreachable(detail),
-            EgressError::WrongScheme | EgressError::Credentials | EgressError::NotAllowed => Self::Forbidden(detail),
+            EgressError::Credentials => Self::Forbidden(detail + ": send an `Authorization` header"),
+            EgressError::WrongScheme | EgressError::NotAllowed => Self::Forbidden(detail),
         }
     }
 
