@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { Failed, Recent, Run } from "./run.mjs";
 import { Wire } from "./wire.mjs";
 
-const drain = 1000 * parseFloat(process.env.BUZZER_DRAIN ?? "30s"); // so long runs go on after SIGTERM
+const drain = millis(process.env.BUZZER_DRAIN ?? "30s"); // so long runs go on after SIGTERM
 const cancelGrace = 3000; // and so long after they were asked to stop
 const maxBody = 1 << 20; // bytes of an output, as the API's BUZZER_MAX_BODY has it
 
@@ -147,6 +147,13 @@ export class Runs {
     const headers = { n: ++run.n, "at-ms": Date.now() };
     this.wire.publish("signal", "signal", body, { run, headers }).catch(() => {}); // it may be lost
   }
+}
+
+function millis(text) {
+  const [, number, unit] = /^(\d+)(ms|s|m|h)$/.exec(text) ?? [];
+  if (unit) return number * { ms: 1, s: 1000, m: 60_000, h: 3_600_000 }[unit];
+  console.error(`BUZZER_DRAIN: ${JSON.stringify(text)} is not a time, like 30s or 5m`);
+  process.exit(2);
 }
 
 function acknowledge(channel, message) {

@@ -10,11 +10,12 @@ refuse() {
   exit
 }
 
-# What is played may name other files and addresses: only this one is read.
-only=(-v error -protocol_whitelist file)
+# A playlist names other files and addresses, and those would come back as audio. Of these formats ffmpeg reads nothing
+# but the file itself.
+only=(-v error -protocol_whitelist file -format_whitelist aac,aiff,flac,matroska,mov,mp3,ogg,wav)
 jq -r .audio input.json | base64 --decode > original || refuse "audio is no Base64"
 seconds=$(ffprobe "${only[@]}" -show_entries format=duration -of csv=p=0 original) ||
-  refuse "audio is none that ffmpeg knows"
+  refuse "audio is no AAC, AIFF, FLAC, MP3, MP4, Ogg, WAV or WebM that ffmpeg can read"
 [[ $seconds =~ ^[0-9.]+$ ]] || refuse "audio does not say how long it is"
 total=$(jq -n "$seconds * 1000000 | ceil")
 

@@ -3,14 +3,24 @@
 import asyncio
 import json
 import os
+import re
 import signal
+import sys
 import time
 from collections import deque
 from contextlib import AsyncExitStack, suppress
 
 from wire import Wire, acknowledge
 
-DRAIN = float(os.environ.get("BUZZER_DRAIN", "30s").removesuffix("s"))  # so long runs go on after SIGTERM
+
+def seconds(text):
+    if not (read := re.fullmatch("([0-9]+)(ms|s|m|h)", text)):
+        print(f"BUZZER_DRAIN: {json.dumps(text)} is not a time, like 30s or 5m", file=sys.stderr)
+        sys.exit(2)
+    return float(read[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[read[2]]
+
+
+DRAIN = seconds(os.environ.get("BUZZER_DRAIN", "30s"))  # so long runs go on after SIGTERM
 MAX_BODY = 1 << 20  # bytes of an output, as the API's BUZZER_MAX_BODY has it
 REMEMBERED = 4096
 

@@ -127,7 +127,8 @@ async fn survives(language: Language) {
 async fn stops(language: Language) {
     let node = RabbitNode::shared().await;
     let outside = Outside::on(node);
-    let start = async || ExampleWorker::start(language, &node.url(), &outside.prefix, &[("BUZZER_DRAIN", "4s")]).await;
+    let start =
+        async || ExampleWorker::start(language, &node.url(), &outside.prefix, &[("BUZZER_DRAIN", "4000ms")]).await;
     let mut worker = start().await;
     let api = outside.api(&[]).await;
     api.knows(language.kind()).await;
@@ -148,6 +149,16 @@ async fn stops(language: Language) {
     let _next = start().await;
     let done = client.done(&long, LIMIT).await;
     assert_eq!((&done["output"], &done["attempt"]), (&output(language, 30), &json!(1)), "{done}");
+}
+
+/// One line says what is wrong; it does not guess, and does not begin.
+async fn wants_a_time(language: Language) {
+    let nowhere = "amqp://127.0.0.1:1/%2f".parse().unwrap();
+    for drain in ["soon", "30", "5m!", ""] {
+        let mut worker = ExampleWorker::start(language, &nowhere, "buzzer", &[("BUZZER_DRAIN", drain)]).await;
+        assert_eq!(worker.ended().await.code(), Some(2), "{}", worker.log());
+        assert_eq!(worker.log(), format!("BUZZER_DRAIN: {drain:?} is not a time, like 30s or 5m\n"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +186,9 @@ in_each_language! {
     python_works: Python, works;
     python_survives: Python, survives;
     python_stops: Python, stops;
+    python_wants_a_time: Python, wants_a_time;
     node_works: Node, works;
     node_survives: Node, survives;
     node_stops: Node, stops;
+    node_wants_a_time: Node, wants_a_time;
 }

@@ -9,8 +9,11 @@ use buzzer_tests::client::Client;
 use buzzer_tests::outside::{Api, Outside};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// What is said of audio that is not taken.
+const NO_AUDIO: &str = "audio is no AAC, AIFF, FLAC, MP3, MP4, Ogg, WAV or WebM that ffmpeg can read";
 
 async fn system() -> Api {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned();
@@ -95,7 +98,7 @@ async fn bad_input_is_told_by_the_api_or_by_the_program() {
         ("text.count", json!({ "text": " " }), "no-words", "there are no words in it"),
         ("image.thumbnail", json!({ "format": "png", "width": 1, "image": hello }), "no-image", "image is no png"),
         ("image.thumbnail", json!({ "format": "png", "width": 1, "image": "?" }), "no-image", "image is no Base64"),
-        ("audio.convert", json!({ "to": "mp3", "audio": hello }), "no-audio", "audio is none that ffmpeg knows"),
+        ("audio.convert", json!({ "to": "mp3", "audio": hello }), "no-audio", NO_AUDIO),
     ] {
         let job = run(&client, kind, &input).await;
         let problem = &job["error"];
@@ -103,4 +106,23 @@ async fn bad_input_is_told_by_the_api_or_by_the_program() {
         assert_eq!(problem["type"], format!("https://example.com/problems/{slug}"), "{problem}");
         assert_eq!(problem["detail"], detail, "{problem}");
     }
+}
+
+/// What came back would be another file of the worker's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_playlist_is_no_audio() {
+    let system = system().await;
+    let client = system.client();
+    let input = json!({ "to": "mp3", "audio": BASE64_STANDARD.encode(silence()) });
+    let mp3 = bytes(&output(&client, "audio.convert", &input).await["audio"]);
+    let directory = TempDir::new().unwrap();
+    let other = directory.path().join("other.mp3");
+    std::fs::write(&other, mp3).unwrap();
+    let playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n", other.display());
+    let input = json!({ "to": "flac", "audio": BASE64_STANDARD.encode(playlist) });
+    let job = run(&client, "audio.convert", &input).await;
+    assert_eq!((&job["state"], &job["output"]), (&json!("failed"), &Value::Null), "{job}");
+    let problem = &job["error"];
+    assert_eq!(problem["type"], "https://example.com/problems/no-audio", "{problem}");
+    assert_eq!(problem["detail"], NO_AUDIO, "{problem}");
 }

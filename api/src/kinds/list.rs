@@ -12,7 +12,8 @@ use crate::auth::Caller;
 use crate::catalog::Entry;
 use crate::state::AppState;
 
-/// A kind as the newest of its live workers announced it.
+/// A kind by the newest contract that a live worker runs; where none lives, by the newest of those that were heard at
+/// most a minute before the last.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct KindView {
     #[serde(flatten)]
