@@ -6,7 +6,7 @@ use strsim::damerau_levenshtein;
 
 /// What a program of Buzzer or `docker-compose.yml` reads. Each program knows a part of them only, and may be started
 /// with the environment of another.
-pub const VARIABLES: [&str; 36] = [
+pub const VARIABLES: [&str; 34] = [
     "BUZZER_API_PORT",
     "BUZZER_AUTH",
     "BUZZER_BEAT",
@@ -32,8 +32,6 @@ pub const VARIABLES: [&str; 36] = [
     "BUZZER_PORT",
     "BUZZER_PREFIX",
     "BUZZER_RUN_LEASE",
-    "BUZZER_SEED",
-    "BUZZER_SEEDS",
     "BUZZER_SERVER",
     "BUZZER_SLOTS",
     "BUZZER_STORE",
