@@ -285,6 +285,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_compared_is_kept_as_long_as_both_contracts_are() {
+        let types = |r#type: &str| json!({ "type": r#type });
+        let contracts =
+            || vec![contract(1, 0, types("string")), contract(2, 0, types("null")), contract(4, 0, types("null"))];
+        let old = Entry::new(known(contracts()), 2, None);
+        assert_eq!([0, 1, 2].map(|at| old.breaking(at).len()), [0, 1, 0]);
+        let kept = |contracts: Vec<KnownContract>| {
+            let new = Entry::new(known(contracts), 0, Some(&old));
+            new.breaking.iter().map(|compared| compared.get().is_some()).collect::<Vec<_>>()
+        };
+        assert_eq!(kept([contracts(), vec![contract(5, 0, types("null"))]].concat()), [false, true, true, false]);
+        assert_eq!(kept(contracts().split_off(1)), [false, true]);
+        assert_eq!(kept(vec![contract(1, 0, types("string")), contract(4, 0, types("null"))]), [false, false]);
+    }
+
+    #[test]
     fn the_newest_contract_that_runs_is_the_current_one() {
         let known = known(vec![contract(1, 9, json!(1)), contract(3, 5, json!(3)), contract(4, 7, json!(4))]);
         let version = |workers: &[KnownWorker]| known.contracts[current(&known, workers)].version;

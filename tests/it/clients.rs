@@ -70,10 +70,21 @@ async fn a_typescript_client_is_made_from_the_document_and_knows_the_kinds() {
     run(&api, folder.path(), programs.join("tsc"), &[]).await;
     assert_eq!(run(&api, folder.path(), "node", &["out/submit.js"]).await, "succeeded {\"slept_seconds\":0.5}\n");
 
-    // An input that does not fit is found before anything runs.
+    // What does not fit is found before anything runs.
     let source = folder.path().join("submit.ts");
-    let wrong = std::fs::read_to_string(&source).unwrap().replace("seconds: 0.5", "seconds: \"long\"");
-    std::fs::write(&source, wrong).unwrap();
-    let (passed, said) = try_to_run(&api, folder.path(), programs.join("tsc").as_os_str(), &["--noEmit"]).await;
-    assert!(!passed && said.contains("Type 'string' is not assignable to type 'number'"), "{said}");
+    let right = std::fs::read_to_string(&source).unwrap();
+    let reads =
+        "if (typeof first.data === \"object\" && first.data.output) first.data.output.slept_seconds satisfies string;";
+    let reading = format!(
+        "const first = await buzzer.POST(\"/v1/jobs/demo.sleep\", {{ body: {{ input: {{ seconds: 1 }} }} }});\n{reads}"
+    );
+    for (wrong, complaint) in [
+        (right.replace("seconds: 0.5", "seconds: \"long\""), "Type 'string' is not assignable to type 'number'"),
+        (right.replace("{ seconds: 0.5 }", "undefined"), "Type 'undefined' is not assignable to type"),
+        (format!("{right}\n{reading}\n"), "Type 'number' does not satisfy the expected type 'string'"),
+    ] {
+        std::fs::write(&source, wrong).unwrap();
+        let (passed, said) = try_to_run(&api, folder.path(), programs.join("tsc").as_os_str(), &["--noEmit"]).await;
+        assert!(!passed && said.contains(complaint), "{said}");
+    }
 }

@@ -32,11 +32,11 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, m
     if let Some(ReferenceOr::Item(body)) = &mut submit.request_body
         && let Some(body) = body.content.get_mut(JSON)
     {
-        narrow(body, "input", &input, &["input"]);
+        narrow(body, json!({ "type": "object", "properties": { "input": input }, "required": ["input"] }));
         body.example = spec.example.as_ref().map(|example| json!({ "input": example }));
     }
     // A job that is not done, or has failed, has no output.
-    let output = json!({ "anyOf": [output, { "type": "null" }] });
+    let output = json!({ "type": "object", "properties": { "output": { "anyOf": [output, { "type": "null" }] } } });
     let mut answers = submit.responses.as_mut().map(|responses| &mut responses.responses);
     // Clients with types see all answers as one: what one of them leaves open, they do not know.
     for status in [200, 202] {
@@ -44,7 +44,7 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, m
             answers.as_mut().and_then(|answers| answers.get_mut(&Status::Code(status)))
             && let Some(body) = answer.content.get_mut(JSON)
         {
-            narrow(body, "output", &output, &[]);
+            narrow(body, output.clone());
         }
     }
     let path = PathItem { post: Some(submit), ..PathItem::default() };
@@ -67,11 +67,10 @@ pub(crate) fn word(kind: &Kind) -> String {
     kind.as_str().replace('_', "Line").replace('-', "Dash").replace('.', "_")
 }
 
-/// Says more about one property of a body.
-fn narrow(body: &mut MediaType, property: &str, schema: &Value, required: &[&str]) {
+/// Says more about a body.
+fn narrow(body: &mut MediaType, more: Value) {
     if let Some(general) = &mut body.schema {
-        let special = json!({ "type": "object", "properties": { (property): schema }, "required": required });
-        *general = object(json!({ "allOf": [general.json_schema, special] }));
+        *general = object(json!({ "allOf": [general.json_schema, more] }));
     }
 }
 
