@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use buzzer_api::lifecycle::{self, Event, Job, Transition};
 use buzzer_api::store::postgres::{OpenError, PostgresStore};
-use buzzer_api::store::{Applied, Happening, Hint, Key, Store, StoreError, Submission, Submitted, contract};
+use buzzer_api::store::{Applied, Happening, Hint, Key, Store, StoreError, Submission, Submitted, conformance};
 use buzzer_shared::id::{JobId, WorkerId};
 use buzzer_shared::kind::{Kind, KindSpec};
 use buzzer_shared::message::RunResult;
@@ -60,7 +60,7 @@ async fn keep(store: &dyn Store, tenant: &str) -> JobId {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn it_does_what_every_store_must() {
     let server = PostgresServer::shared().await;
-    contract::exercise(async || open(&server.database().await).await as Arc<dyn Store>).await;
+    conformance::exercise(async || open(&server.database().await).await as Arc<dyn Store>).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

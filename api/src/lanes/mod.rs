@@ -170,7 +170,7 @@ impl Lanes {
     }
 
     /// How many jobs of all kinds are thought to be out, for tests of the whole.
-    #[cfg(feature = "contract")]
+    #[cfg(feature = "conformance")]
     pub fn out(&self) -> usize {
         self.all().values().map(|lane| lane.out).sum()
     }

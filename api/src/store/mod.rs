@@ -1,12 +1,12 @@
 //! Where everything is kept. The store is the truth; the broker is a cache.
 //!
 //! A method is a whole promise: one transaction, named by what it means. When it has answered, what it wrote is on
-//! disk. Nobody else says begin or commit, and no SQL stands outside this folder. `contract` is the suite that every
+//! disk. Nobody else says begin or commit, and no SQL stands outside this folder. `conformance` is the suite that every
 //! store must pass.
 
 mod code;
-#[cfg(feature = "contract")]
-pub mod contract;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod keyring;
 pub mod postgres;
 pub mod sqlite;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use buzzer_shared::kind::Kind;
 
-use super::contract::Contract;
+use super::schema::Schema;
 use crate::builder::WorkerBuilder;
 use crate::context::JobContext;
 use crate::error::JobError;
@@ -15,8 +15,8 @@ use crate::push::{self, Service};
 pub(crate) struct DeclaredKind {
     pub(super) name: Kind,
     pub(super) options: HandlerOptions,
-    pub(super) input: Contract,
-    pub(super) output: Contract,
+    pub(super) input: Schema,
+    pub(super) output: Schema,
     pub(super) work: Work,
     /// The file that declares it, and the line there.
     pub(super) place: String,
@@ -37,7 +37,7 @@ impl DeclaredKind {
             let kind = Arc::clone(&kind);
             async move { kind.run(ctx, input).await }
         });
-        let schemas = (self.input.schema.clone(), self.output.schema.clone());
+        let schemas = (self.input.written.clone(), self.output.written.clone());
         worker.with_schemas(self.name.as_str(), self.options.clone(), schemas, runner).declared_at(&self.place)
     }
 

@@ -2,9 +2,9 @@
 //!
 //! `docs/guides/write-a-worker.md` is its manual. What is wrong with it is told at the start, with file and line.
 
-mod contract;
 mod kind;
 mod mistake;
+mod schema;
 mod source;
 mod table;
 

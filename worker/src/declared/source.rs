@@ -13,9 +13,9 @@ use toml::Spanned;
 use url::Url;
 
 use super::Declared;
-use super::contract::Contract;
 use super::kind::{DeclaredKind, Work};
 use super::mistake::{Misplaced, Mistake};
+use super::schema::Schema;
 use super::table::{ExecTable, File, KindTable, Memory, PushTable, Size};
 use crate::builder::WorkerBuilder;
 use crate::egress::EgressError;
@@ -77,8 +77,8 @@ impl Source<'_> {
     fn kind(&self, table: KindTable) -> Result<DeclaredKind, Misplaced> {
         let name = table.name;
         let place = format!("{}, line {}", self.file.display(), self.line(name.span().start));
-        let input = self.contract("input", table.input)?;
-        let output = self.contract("output", table.output)?;
+        let input = self.schema("input", table.input)?;
+        let output = self.schema("output", table.output)?;
         let mut options = HandlerOptions::new().description(table.description);
         options.title = table.title;
         options.retry = table.retry.map(|retry| retry.policy());
@@ -103,17 +103,17 @@ impl Source<'_> {
     }
 
     /// Any JSON where nothing is said.
-    fn contract(&self, what: &'static str, written: Option<Spanned<Value>>) -> Result<Contract, Misplaced> {
-        let Some(written) = written else { return Ok(Contract::default()) };
+    fn schema(&self, what: &'static str, written: Option<Spanned<Value>>) -> Result<Schema, Misplaced> {
+        let Some(written) = written else { return Ok(Schema::default()) };
         let schema = match written.as_ref() {
-            Value::String(name) => self.schema(name).map_err(|mistake| mistake.at(&written))?,
+            Value::String(name) => self.of_file(name).map_err(|mistake| mistake.at(&written))?,
             Value::Object(_) | Value::Bool(_) => plain(written.as_ref().clone()),
             _ => return Err(Mistake::NoSchema.at(&written)),
         };
-        Contract::new(schema).map_err(|reason| Mistake::Schema { what, reason }.at(&written))
+        Schema::new(schema).map_err(|reason| Mistake::Schema { what, reason }.at(&written))
     }
 
-    fn schema(&self, name: &str) -> Result<Value, Mistake> {
+    fn of_file(&self, name: &str) -> Result<Value, Mistake> {
         let file = self.path(name);
         let read = fs::read(&file).map_err(|error| error.to_string());
         let schema = read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()));

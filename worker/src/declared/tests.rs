@@ -72,7 +72,7 @@ fn a_program_has_defaults() {
         grace: Duration::from_secs(2),
     };
     assert_eq!(program.limits, expected);
-    assert_eq!((&kind.input.schema, &kind.output.schema), (&Value::Bool(true), &Value::Bool(true)));
+    assert_eq!((&kind.input.written, &kind.output.written), (&Value::Bool(true), &Value::Bool(true)));
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn all_that_can_be_said_is_read() {
     assert_eq!(options.example, Some(serde_json::json!({ "width": 7, "at": "2026-11-22" })));
     assert_eq!((options.timeout.as_millis(), options.slots), (90_000, Some(3)));
     assert_eq!(options.retry, Some(RetryPolicy { max_attempts: 2, ..RetryPolicy::default() }));
-    assert_eq!(kind.output.schema, serde_json::json!({ "type": "integer" }));
+    assert_eq!(kind.output.written, serde_json::json!({ "type": "integer" }));
     let Program { path, args, environment, limits } = program(&kind);
     assert!(path.is_absolute() && path.ends_with("sh"), "{path:?}");
     assert_eq!(args, &["-c", "true"]);

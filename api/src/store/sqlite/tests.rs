@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::{Database, OpenError, SqliteStore};
 use crate::lifecycle::{Job, accept};
-use crate::store::{ApiKey, Filter, KeyHash, Keyring, Scopes, Store, StoreError, Submission, Submitted, contract};
+use crate::store::{ApiKey, Filter, KeyHash, Keyring, Scopes, Store, StoreError, Submission, Submitted, conformance};
 
 const NOW: Time = Time::from_millis(1_795_000_000_000);
 
@@ -31,7 +31,7 @@ async fn it_does_so_without_threads() {
 
 async fn exercise(open: fn(&Path) -> Result<SqliteStore, OpenError>) {
     let directories = Mutex::new(Vec::new());
-    contract::exercise(async || {
+    conformance::exercise(async || {
         let directory = TempDir::new().unwrap();
         let store = open(&directory.path().join("buzzer.db")).unwrap();
         directories.lock().unwrap().push(directory);

@@ -4,20 +4,20 @@ use serde_json::Value;
 /// So many mismatches are told.
 const MISFITS_MAX: usize = 5;
 
-/// What an input or an output of a kind must be. Cheap to clone.
+/// What an input or an output of a kind must be, and what looks at it. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Contract {
-    /// JSON Schema (2020-12).
-    pub(crate) schema: Value,
+pub(crate) struct Schema {
+    /// As it is written: JSON Schema (2020-12).
+    pub(crate) written: Value,
     checker: Checker,
 }
 
-impl Contract {
+impl Schema {
     /// # Errors
     /// Why the API would not take it, and what to do: what stands behind "the schema".
     pub(super) fn new(schema: Value) -> Result<Self, String> {
         let checker = usable(&schema)?;
-        Ok(Self { schema, checker })
+        Ok(Self { written: schema, checker })
     }
 
     /// What is wrong with this JSON. `None` when it fits.
@@ -35,9 +35,9 @@ impl Contract {
 }
 
 /// Any JSON.
-impl Default for Contract {
+impl Default for Schema {
     fn default() -> Self {
-        Self { schema: Value::Bool(true), checker: Checker::default() }
+        Self { written: Value::Bool(true), checker: Checker::default() }
     }
 }
 
@@ -58,12 +58,12 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_with_its_place() {
         let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
-        let contract = Contract::new(schema).unwrap();
-        assert_eq!(contract.misfit(br#"{"n": 1}"#), None);
-        assert_eq!(contract.misfit(br#"{"n": "x"}"#).as_deref(), Some("/n: \"x\" is not of type \"integer\""));
-        assert!(contract.misfit(b"{}").unwrap().contains("\"n\" is a required property"));
-        assert!(contract.misfit(b"{").is_some());
-        assert_eq!(Contract::default().misfit(b"anything"), None);
-        assert_eq!(Contract::new(json!(true)).unwrap().misfit(b"anything"), None);
+        let integer = Schema::new(schema).unwrap();
+        assert_eq!(integer.misfit(br#"{"n": 1}"#), None);
+        assert_eq!(integer.misfit(br#"{"n": "x"}"#).as_deref(), Some("/n: \"x\" is not of type \"integer\""));
+        assert!(integer.misfit(b"{}").unwrap().contains("\"n\" is a required property"));
+        assert!(integer.misfit(b"{").is_some());
+        assert_eq!(Schema::default().misfit(b"anything"), None);
+        assert_eq!(Schema::new(json!(true)).unwrap().misfit(b"anything"), None);
     }
 }

@@ -11,7 +11,7 @@ use buzzer_shared::webhook::{Answer, KIND};
 use bytes::Bytes;
 
 use super::super::{
-    self as contract, LEASE, NONE, NOW, after, change, draft, failure, feed, finished, keep, log, started, success,
+    self as conformance, LEASE, NONE, NOW, after, change, draft, failure, feed, finished, keep, log, started, success,
     tell,
 };
 use super::{
@@ -151,7 +151,7 @@ pub async fn a_run_that_vanished_ends_its_attempt(store: Arc<dyn Store>) {
     store.claim(&run.kind, 1, NOW + LEASE, NOW).await.unwrap();
     change(&*store, run.id, failure(1), after(1)).await;
     let End::Problem(Some(problem)) = store.ended_deliveries(9).await.unwrap().remove(0).end else { panic!() };
-    assert_eq!(problem, contract::problem());
+    assert_eq!(problem, conformance::problem());
     let forgotten = store.forget(&Retention::new(Span::from_secs(1)), after(7200), 9).await.unwrap();
     assert_eq!(forgotten, 1);
     let ended = store.ended_deliveries(9).await.unwrap();
