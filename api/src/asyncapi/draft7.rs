@@ -20,10 +20,10 @@ fn translate(schema: &mut Map<String, Value>) {
     for keyword in UNSAYABLE {
         schema.remove(keyword);
     }
-    if let Some(first) = schema.remove("prefixItems") {
-        if let Some(others) = schema.insert("items".into(), first) {
-            schema.insert("additionalItems".into(), others);
-        }
+    if let Some(first) = schema.remove("prefixItems")
+        && let Some(others) = schema.insert("items".into(), first)
+    {
+        schema.insert("additionalItems".into(), others);
     }
     let dependent = ["dependentRequired", "dependentSchemas"].map(|keyword| schema.remove(keyword));
     let dependencies = dependent.into_iter().flatten().fold(Map::new(), depend);

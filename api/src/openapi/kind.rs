@@ -32,7 +32,7 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, m
     if let Some(ReferenceOr::Item(body)) = &mut submit.request_body
         && let Some(body) = body.content.get_mut(JSON)
     {
-        narrow(body, json!({ "type": "object", "properties": { "input": input }, "required": ["input"] }));
+        narrow(body, &json!({ "type": "object", "properties": { "input": input }, "required": ["input"] }));
         body.example = spec.example.as_ref().map(|example| json!({ "input": example }));
     }
     // A job that is not done, or has failed, has no output.
@@ -44,7 +44,7 @@ pub(super) fn add(document: &mut OpenApi, submit: &Operation, spec: &KindSpec, m
             answers.as_mut().and_then(|answers| answers.get_mut(&Status::Code(status)))
             && let Some(body) = answer.content.get_mut(JSON)
         {
-            narrow(body, output.clone());
+            narrow(body, &output);
         }
     }
     let path = PathItem { post: Some(submit), ..PathItem::default() };
@@ -68,7 +68,7 @@ pub(crate) fn word(kind: &Kind) -> String {
 }
 
 /// Says more about a body.
-fn narrow(body: &mut MediaType, more: Value) {
+fn narrow(body: &mut MediaType, more: &Value) {
     if let Some(general) = &mut body.schema {
         *general = object(json!({ "allOf": [general.json_schema, more] }));
     }
