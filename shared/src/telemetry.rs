@@ -14,13 +14,13 @@ pub fn start_log(config: &LogConfig) -> Result<(), tracing_subscriber::filter::P
     // broker says itself. So it is with deadpool and the store. A filter that names them still has its way.
     let filter = EnvFilter::builder().parse(format!("lapin=off,deadpool=off,{}", config.log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // The only error is that a log runs already.
-    let _ = match config.log_format {
+    let started = match config.log_format {
         LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
-    for variable in environment::misspelt() {
-        tracing::warn!("{variable}");
+    // The only error is that a log runs already.
+    if started.is_ok() {
+        environment::misspelt().iter().for_each(|variable| tracing::warn!("{variable}"));
     }
     Ok(())
 }

@@ -48,10 +48,10 @@ impl JobError {
         Self::fail(detail).reject()
     }
 
-    /// The input is not what this worker says that it takes. The API has taken it, so another worker says otherwise, and
-    /// may run it: tried again by the policy.
+    /// The input is not what this worker says that it takes, though the API has taken it: perhaps another worker says
+    /// otherwise, and may run it. Tried again by the policy.
     pub(crate) fn unfit_input(misfit: impl fmt::Display) -> Self {
-        let detail = format!("{misfit}. The API took it by what another worker says of the kind.");
+        let detail = format!("{misfit}. The API took it, perhaps by another contract of the kind.");
         Self::retry(detail).reject()
     }
 

@@ -131,7 +131,7 @@ pub trait Input: JsonSchema + Sized + Send + 'static {
     /// Reads the body of a request.
     ///
     /// # Errors
-    /// When it is no JSON, or not this type's. The job then ends as `rejected-input`.
+    /// When it is no JSON, or not this type's. The attempt then fails as `rejected-input`, and the next one is made by the policy.
     fn decode(body: &Bytes) -> Result<Self, serde_json::Error>;
 }
 

@@ -52,10 +52,9 @@ impl Schemas {
 
     /// A schema as a kind announced it, under this name.
     pub(super) fn announced(&mut self, name: &str, schema: &Value) -> Value {
-        self.of_kinds.extend(moved(name, schema).into_iter().map(|(name, mut schema)| {
-            to_draft7(&mut schema);
-            (name, schema)
-        }));
+        let mut schemas = moved(name, schema);
+        to_draft7(schemas.iter_mut().map(|(_, schema)| schema));
+        self.of_kinds.extend(schemas);
         json!({ "$ref": format!("#{PATH}/{name}") })
     }
 

@@ -1,5 +1,5 @@
-//! What workers say of their kinds: whether it is taken, and what it breaks. No clock, no IO; what is deep is looked at on
-//! a thread of its own, for the sake of its stack.
+//! What workers say of their kinds: whether it is taken, and what it breaks. No clock, no IO; what is deep has a
+//! stack of its own.
 //!
 //! In reading order: [`sift()`] puts aside what cannot be used or would do harm ([`buzzer_shared::contract`] tells);
 //! [`changes()`] tells what one contract breaks of another.

@@ -3,11 +3,10 @@
 use aide::openapi::{
     MediaType, OpenApi, Operation, Parameter, PathItem, ReferenceOr, SchemaObject, StatusCode as Status,
 };
+use buzzer_shared::contract::visit;
 use buzzer_shared::kind::{DeliveryMode, Kind, KindSpec};
 use schemars::Schema;
 use serde_json::{Map, Value, json};
-
-use super::walk::walk;
 
 const JSON: &str = "application/json";
 
@@ -144,7 +143,7 @@ impl Place<'_> {
 
     /// The same for all references of a schema.
     fn rebase(&self, schema: &mut Value) {
-        walk(schema, &mut |fields| {
+        visit(schema, &mut |fields| {
             if let Some(Value::String(to)) = fields.get_mut("$ref")
                 && let Some(there) = self.leads_to(to)
             {

@@ -3,7 +3,6 @@
 mod kind;
 mod page;
 mod plain;
-mod walk;
 mod webhook;
 
 use std::sync::Arc;
@@ -26,7 +25,6 @@ use crate::problem::{self, may_be};
 use crate::state::AppState;
 
 pub(crate) use kind::{moved, word};
-pub(crate) use walk::walk;
 pub(crate) use webhook::calls_back;
 
 /// Where a job is submitted and looked after, as the router has it and as the document shows it.

@@ -18,11 +18,13 @@ const FIRST_MAX: u64 = 2_000_000;
 /// So much of a value is told, and of what was expected instead, in bytes.
 const VALUE_MAX: usize = 100;
 const DETAIL_MAX: usize = 500;
+/// A place that takes more bytes, for names may be long, is told as the place around it.
+const POINTER_MAX: usize = 500;
 
 /// One thing that is wrong about a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Misfit {
-    /// A JSON pointer into the value.
+    /// A JSON pointer into the value, at most some 500 bytes: to the place itself, or to one around it.
     pub pointer: String,
     /// At most some 500 bytes.
     pub detail: String,
@@ -55,16 +57,23 @@ impl Telling {
         vec![first.as_ref().map_or_else(unknown, misfit)]
     }
 
-    /// How many schemas look at a value and at its parts, which come to `ways` at it.
+    /// How many schemas look at a value, at its parts and at the names of its fields, when they come to it in so many ways.
     fn looks(&self, value: &Value, ways: u64) -> u64 {
-        let here = self.cost.trials.saturating_mul(ways).min(self.schemas.unwrap_or(u64::MAX));
-        let within = |part: &Value| self.looks(part, ways.saturating_mul(self.cost.ways));
-        let parts = match value {
-            Value::Object(fields) => fields.values().map(within).fold(0, u64::saturating_add),
-            Value::Array(items) => items.iter().map(within).fold(0, u64::saturating_add),
+        let within = ways.saturating_mul(self.cost.ways);
+        let parts = |part: &Value| self.looks(part, within);
+        let looks = match value {
+            Value::Object(fields) => {
+                let names = self.at_one(within).saturating_mul(fields.len() as u64);
+                fields.values().map(parts).fold(names, u64::saturating_add)
+            }
+            Value::Array(items) => items.iter().map(parts).fold(0, u64::saturating_add),
             _ => 0,
         };
-        here.saturating_add(parts)
+        looks.saturating_add(self.at_one(ways))
+    }
+
+    fn at_one(&self, ways: u64) -> u64 {
+        self.cost.trials.saturating_mul(ways).min(self.schemas.unwrap_or(u64::MAX))
     }
 }
 
@@ -80,7 +89,13 @@ fn misfit(error: &ValidationError<'_>) -> Misfit {
     } else {
         error.to_string()
     };
-    Misfit { pointer: error.instance_path().as_str().to_owned(), detail: shorten(detail, DETAIL_MAX) }
+    Misfit { pointer: around(error.instance_path().as_str()).to_owned(), detail: shorten(detail, DETAIL_MAX) }
+}
+
+/// As many whole steps of a pointer as may be told.
+fn around(pointer: &str) -> &str {
+    let ends = pointer.match_indices('/').map(|(at, _)| at).chain([pointer.len()]);
+    &pointer[..ends.take_while(|end| *end <= POINTER_MAX).last().unwrap_or(0)]
 }
 
 #[cfg(test)]
@@ -114,6 +129,25 @@ mod tests {
         // Each level doubles how many schemas bear on one item: a value of 24 KB took 1 GB.
         let doubled = (0..7).fold(json!({ "type": "string" }), |inner, _| json!({ "allOf": [inner, inner] }));
         assert_eq!(misfits(&json!({ "items": doubled }), &Value::from(vec![1; 12_000])).len(), 1);
+    }
+
+    /// A value of one field took 326 MB.
+    #[test]
+    fn the_names_of_fields_are_looked_at_too() {
+        let names = json!({ "propertyNames": { "$ref": "#/$defs/P" } });
+        let schema =
+            json!({ "$defs": { "P": { "allOf": vec![json!({ "maxLength": 0 }); 700] } }, "allOf": vec![names; 600] });
+        assert_eq!(misfits(&schema, &json!({ "a": 1 })).len(), 1);
+        let plain = json!({ "propertyNames": { "maxLength": 1 } });
+        assert_eq!(misfits(&plain, &json!({ "aa": 1, "bb": 2, "c": 3 })).len(), 2);
+    }
+
+    #[test]
+    fn a_long_name_is_told_as_what_is_around_it() {
+        let schema = json!({ "properties": { "a": { "additionalProperties": { "type": "string" } } } });
+        let value = json!({ "a": { "n".repeat(1_000): 1 } });
+        assert_eq!(misfits(&schema, &value)[0].pointer, "/a");
+        assert_eq!(around("/a/b"), "/a/b");
     }
 
     #[test]

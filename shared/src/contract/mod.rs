@@ -14,6 +14,6 @@ mod types;
 pub use checker::Checker;
 pub use examine::{SIZE_MAX, examine, runnable, usable};
 pub use misfit::Misfit;
-pub use schema::Document;
+pub use schema::{Document, visit};
 pub use stack::on_a_deep_stack;
 pub use types::{allows, type_of};

@@ -106,6 +106,22 @@ fn is_schema(value: &Value) -> bool {
     value.is_object() || value.is_boolean()
 }
 
+/// Visits a schema and all within it, the innermost first. What looks like a schema and is none is left alone: data, and
+/// what stands under keywords that nobody knows.
+pub fn visit(schema: &mut Value, see: &mut impl FnMut(&mut Map<String, Value>)) {
+    let Value::Object(fields) = schema else { return };
+    for (keyword, held) in fields.iter_mut() {
+        let has = |keywords: &[(&str, Bearing)]| keywords.iter().any(|(known, _)| known == keyword);
+        match held {
+            Value::Object(named) if has(&MAPS) => named.values_mut().for_each(|schema| visit(schema, see)),
+            Value::Array(list) if has(&LISTS) => list.iter_mut().for_each(|schema| visit(schema, see)),
+            one if has(&SINGLE) => visit(one, see),
+            _ => {}
+        }
+    }
+    see(fields);
+}
+
 /// Every schema in it, itself the first.
 pub(super) fn all(root: &Value) -> Vec<&Value> {
     let (mut found, mut next) = (vec![root], 0);
@@ -319,11 +335,12 @@ impl<'a> Trials<'a> {
     }
 }
 
-/// How often a schema looks at one part of a value: once, unless its keywords overlap.
+/// How often a schema looks at one part of a value, or at one name of a field: once, unless its keywords overlap.
 fn ways(inner: &[Inner<'_>]) -> u64 {
     let any = |keywords: &[&str]| u64::from(inner.iter().any(|inner| keywords.contains(&inner.keyword)));
     let patterns = inner.iter().filter(|inner| inner.keyword == "patternProperties").count();
-    let fields = any(&["properties", "additionalProperties"]) + any(&["unevaluatedProperties"]) + patterns as u64;
+    let named = any(&["properties", "additionalProperties"]) + any(&["unevaluatedProperties"]) + patterns as u64;
+    let fields = named.max(any(&["propertyNames"]));
     let items = any(&["items", "prefixItems"]) + any(&["contains"]) + any(&["unevaluatedItems"]);
     fields.max(items)
 }

@@ -188,22 +188,22 @@ impl Source<'_> {
     }
 }
 
-/// Why the interpreter in a script's first line cannot run it, if it names one that is not there: the system says of the
-/// script itself that there is no such file.
+/// Why the interpreter in a script's first line cannot run it, if that can be told: the system says of the script itself
+/// that there is no such file.
 fn without_interpreter(script: &Path) -> Option<String> {
     let mut start = Vec::new();
     // What may be run but not read is no script.
     OpenFile::open(script).ok()?.take(FIRST_LINE_MAX).read_to_end(&mut start).ok()?;
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let interpreter = line.trim_ascii_start().split(|byte| b" \t".contains(byte)).next()?;
-    let interpreter = String::from_utf8_lossy(interpreter);
-    if interpreter.ends_with('\r') {
+    if line.ends_with(b"\r") {
         return Some(
-            "its lines end as on Windows, and no interpreter has such a name: save it with Unix line ends".into(),
+            "its lines end as on Windows, so that its first one names no interpreter: save it with Unix ends".into(),
         );
     }
-    let named = Path::new(interpreter.as_ref());
-    let is_missing = named.is_absolute() && !named.exists();
+    let interpreter = line.trim_ascii_start().split(|byte| b" \t".contains(byte)).next()?;
+    let interpreter = String::from_utf8_lossy(interpreter);
+    let path = Path::new(interpreter.as_ref());
+    let is_missing = path.is_absolute() && !path.exists();
     is_missing.then(|| format!("its first line names {interpreter}, which is not there: install it, or name another"))
 }
 

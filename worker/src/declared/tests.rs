@@ -18,7 +18,7 @@ fn folder() -> TempDir {
     let folder = TempDir::new().unwrap();
     let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
     write("run.sh", "#!/bin/sh\n");
-    write("windows.sh", "#!/bin/sh\r\necho\r\n");
+    write("windows.sh", "#!/usr/bin/env python3\r\nprint(1)\r\n");
     write("lost.sh", "#! /no/such/interpreter -x\n");
     write("plain.txt", "no program");
     write("schema.json", r#"{"type": "integer"}"#);

@@ -6,7 +6,7 @@ use buzzer_shared::contract::Document;
 use serde_json::{Map, Value};
 
 use super::comparison::{DEPTH_MAX, Met, PAIRS_MAX};
-use super::keywords::{followed, tells};
+use super::keywords::{followed, tells, text};
 
 /// One look at two schemas.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Likeness<'_, '_> {
         match (keyword, one, other) {
             // What they lead to was compared.
             ("$ref", _, _) => true,
-            ("const" | "enum", _, _) => one == other,
+            ("const" | "enum", _, _) => text(one) == text(other),
             (
                 "properties" | "patternProperties" | "dependentSchemas" | "dependentRequired",
                 Value::Object(one),
@@ -42,7 +42,7 @@ impl Likeness<'_, '_> {
 
     /// Whether two say the same of values, wherever that is written. A pair that is under way, or was, is alike as far
     /// as it goes: if it is not, that is found where it was met first, and then nothing is alike.
-    fn schemas(&mut self, one: &Value, other: &Value, depth: usize) -> bool {
+    pub(super) fn schemas(&mut self, one: &Value, other: &Value, depth: usize) -> bool {
         let (one, other) = (followed(self.one, one), followed(self.other, other));
         if !one.is_object() && !one.is_array() {
             return one == other;

@@ -1,44 +1,72 @@
 //! Whether no value fits two schemas, as far as types, constants and fields tell.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use buzzer_shared::contract::{Document, allows};
 use serde_json::{Map, Value};
 
-use super::keywords::{fields, followed, properties, required, types, values};
+use super::keywords::{fields, followed, properties, required, text, types, values};
 
-/// `false` where it cannot be told. Both stand in `document`.
-pub(super) fn apart(document: Document<'_>, one: &Value, other: &Value) -> bool {
-    let (one, other) = (fields(followed(document, one)), fields(followed(document, other)));
-    let shared = shared_types(one, other);
-    let is_tagged =
-        || shared == ["object"] && (are_tagged(document, one, other) || lacks(one, other) || lacks(other, one));
-    shared.is_empty() || are_others(one, other) || is_tagged()
+/// So many pairs of schemas are looked at, and values in them.
+const LOOKS_MAX: usize = 200_000;
+
+/// Tells the schemas of a document apart.
+#[derive(Debug)]
+pub(super) struct Apart<'a> {
+    document: Document<'a>,
+    looks: usize,
+}
+
+impl<'a> Apart<'a> {
+    pub(super) fn of(document: Document<'a>) -> Self {
+        Self { document, looks: 0 }
+    }
+
+    /// `false` where it cannot be told, or was asked too much.
+    pub(super) fn are(&mut self, one: &'a Value, other: &'a Value) -> bool {
+        self.looks += 1;
+        if self.looks > LOOKS_MAX {
+            return false;
+        }
+        let (one, other) = (self.fields(one), self.fields(other));
+        let shared = shared_types(one, other);
+        shared.is_empty()
+            || self.are_others(one, other)
+            || (shared == ["object"] && (lacks(one, other) || lacks(other, one) || self.are_tagged(one, other)))
+    }
+
+    fn fields(&self, schema: &'a Value) -> &'a Map<String, Value> {
+        fields(followed(self.document, schema))
+    }
+
+    /// Whether both name the values that they take, and none of them is the same.
+    fn are_others(&mut self, one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
+        let (Some(mine), Some(others)) = (values(one), values(other)) else { return false };
+        self.looks += mine.len() + others.len();
+        if std::ptr::eq(one, other) || self.looks > LOOKS_MAX {
+            return false;
+        }
+        let mine: HashSet<_> = mine.into_iter().map(text).collect();
+        others.into_iter().all(|value| !mine.contains(&text(value)))
+    }
+
+    /// Whether a field that one of them needs has other values in each.
+    fn are_tagged(&mut self, one: &'a Map<String, Value>, other: &'a Map<String, Value>) -> bool {
+        let needed: BTreeSet<_> = required(one).union(&required(other)).copied().collect();
+        needed.into_iter().any(|name| {
+            let field = |fields: &'a Map<String, Value>| properties(fields)?.get(name);
+            match (field(one), field(other)) {
+                (Some(one), Some(other)) => self.are_others(self.fields(one), self.fields(other)),
+                _ => false,
+            }
+        })
+    }
 }
 
 fn shared_types<'a>(one: &'a Map<String, Value>, other: &'a Map<String, Value>) -> Vec<&'a str> {
     let (one, other): (Vec<_>, Vec<_>) = (types(one).into_iter().collect(), types(other).into_iter().collect());
     let narrower = one.iter().filter(|r#type| allows(&other, r#type));
     narrower.chain(other.iter().filter(|r#type| allows(&one, r#type) && !one.contains(r#type))).copied().collect()
-}
-
-/// Whether both name the values that they take, and none of them is the same.
-fn are_others(one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
-    let (Some(one), Some(other)) = (values(one), values(other)) else { return false };
-    let one: HashSet<_> = one.into_iter().map(Value::to_string).collect();
-    other.into_iter().all(|value| !one.contains(&value.to_string()))
-}
-
-/// Whether a field that one of them needs has other values in each.
-fn are_tagged(document: Document<'_>, one: &Map<String, Value>, other: &Map<String, Value>) -> bool {
-    let needed: HashSet<_> = required(one).into_iter().chain(required(other)).collect();
-    let field = |named: &Map<String, Value>, name: &str| {
-        Some(fields(followed(document, properties(named)?.get(name)?)).clone())
-    };
-    needed.into_iter().any(|name| match (field(one, name), field(other, name)) {
-        (Some(one), Some(other)) => are_others(&one, &other),
-        _ => false,
-    })
 }
 
 /// Whether one needs a field that the other never has.
@@ -57,7 +85,7 @@ mod tests {
     fn are_apart(one: &Value, other: &Value) -> bool {
         let root = json!({ "$defs": { "X": { "const": "x" } }, "oneOf": [one, other] });
         let document = Document { root: &root };
-        let apart = |one: usize, other: usize| apart(document, &root["oneOf"][one], &root["oneOf"][other]);
+        let apart = |one: usize, other: usize| Apart::of(document).are(&root["oneOf"][one], &root["oneOf"][other]);
         assert_eq!(apart(0, 1), apart(1, 0), "{root}");
         apart(0, 1)
     }
@@ -89,6 +117,7 @@ mod tests {
             (json!({ "type": "integer" }), json!({ "type": "number" })),
             (json!({ "enum": [1, 2] }), json!({ "enum": [2, 3] })),
             (json!({ "const": 1 }), json!({ "type": "integer" })),
+            (json!({ "const": 1 }), json!({ "const": 1.0 })),
             // The tag may be left out.
             (may("x"), may("y")),
             // A number fits both.

@@ -7,14 +7,14 @@ use buzzer_shared::text::shorten;
 use serde_json::{Map, Value};
 
 use super::alike::Likeness;
-use super::apart::apart;
+use super::apart::Apart;
 use super::change::{CHANGES_MAX, Change, ChangeType, DETAIL_MAX};
-use super::keywords::{alternatives, fields, followed, is_whole, named, properties, required, tells, types, values};
+use super::keywords::{
+    alternatives, fields, followed, is_whole, named, properties, required, tells, text, types, values,
+};
 
 /// So many pairs of schemas are compared; alternatives of alternatives make many.
 pub(super) const PAIRS_MAX: usize = 5_000;
-/// So many pairs of alternatives are told apart.
-const APART_MAX: usize = 100_000;
 pub(super) const TOO_LARGE: &str = "the schemas are too large to be compared to their end";
 /// So deep do the two go into each other.
 pub(super) const DEPTH_MAX: usize = 100;
@@ -52,7 +52,7 @@ pub(super) fn compare(side: Side, wide: &Value, narrow: &Value) -> Vec<Change> {
         compared: HashSet::new(),
         found: Vec::new(),
         pairs: 0,
-        told_apart: 0,
+        apart: Apart::of(Document { root: narrow }),
     };
     let at = if side == Side::Input { "/input" } else { "/output" };
     comparison.schemas(wide, narrow, &Place { at: at.into(), depth: 0 });
@@ -84,8 +84,7 @@ pub(super) struct Comparison<'a> {
     compared: Met,
     found: Vec<Change>,
     pairs: usize,
-    /// How many pairs of alternatives were told apart.
-    told_apart: usize,
+    apart: Apart<'a>,
 }
 
 impl<'a> Comparison<'a> {
@@ -151,7 +150,7 @@ impl<'a> Comparison<'a> {
 
     /// Whether the alternatives are of the same sort. Of `oneOf`, a value fits one alone; beside `anyOf`, only that is
     /// looked into.
-    fn alternative_keywords(&mut self, wide: &Map<String, Value>, narrow: &Map<String, Value>, place: &Place) {
+    fn alternative_keywords(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
         let beside = narrow.contains_key("anyOf");
         match (wide.get("oneOf"), narrow.get("oneOf")) {
             (None, Some(_)) if wide.contains_key("anyOf") => {
@@ -168,27 +167,36 @@ impl<'a> Comparison<'a> {
     }
 
     /// Of `oneOf`, a value that fits two alternatives is refused. Those that both were there refused it before.
-    fn choice(&mut self, wide: Option<&Value>, narrow: &Value, place: &Place) {
-        let list = |list: &'_ Value| list.as_array().cloned().unwrap_or_default();
-        let text = |document: Document<'_>, schema: &Value| followed(document, schema).to_string();
-        let before: HashSet<_> = wide.map(list).iter().flatten().map(|schema| text(self.wide, schema)).collect();
-        let now: Vec<_> =
-            list(narrow).into_iter().map(|schema| (before.contains(&text(self.narrow, &schema)), schema)).collect();
-        for (at, (is_known, one)) in now.iter().enumerate() {
-            for (_, other) in now[at + 1..].iter().filter(|(other_is_known, _)| !(*is_known && *other_is_known)) {
-                self.told_apart += 1;
-                if self.told_apart > APART_MAX || !apart(self.narrow, one, other) {
-                    self.unclear(
-                        place,
-                        match self.side {
-                            Side::Input => "what fits two alternatives of its oneOf is refused now",
-                            Side::Output => "an output may fit two alternatives of its former oneOf now",
-                        },
-                    );
+    fn choice(&mut self, wide: Option<&'a Value>, narrow: &'a Value, place: &Place) {
+        let list = |list: &'a Value| list.as_array().map(Vec::as_slice).unwrap_or_default();
+        let (before, now) = (wide.map(list).unwrap_or_default(), list(narrow));
+        let mut were_there = None;
+        for (at, one) in now.iter().enumerate() {
+            for (beside, other) in now.iter().enumerate().skip(at + 1) {
+                if self.apart.are(one, other) {
+                    continue;
+                }
+                let were_there = were_there.get_or_insert_with(|| self.among(before, now));
+                if !(were_there[at] && were_there[beside]) {
+                    let detail = match self.side {
+                        Side::Input => "what fits two alternatives of its oneOf is refused now",
+                        Side::Output => "an output may fit two alternatives of its former oneOf now",
+                    };
+                    self.unclear(place, detail);
                     return;
                 }
             }
         }
+    }
+
+    /// For each schema of the narrower side, whether one of these of the wider side says the same: each one of its own.
+    fn among(&mut self, wides: &[Value], narrows: &[Value]) -> Vec<bool> {
+        let mut left: Vec<_> = wides.iter().collect();
+        let mut take = |narrow: &Value| {
+            let found = left.iter().position(|wide| self.likeness().schemas(wide, narrow, 0));
+            found.map(|at| left.swap_remove(at)).is_some()
+        };
+        narrows.iter().map(&mut take).collect()
     }
 
     /// Each alternative that there was must fit into one that there is.
@@ -255,8 +263,11 @@ impl<'a> Comparison<'a> {
     }
 
     fn alike(&mut self, keyword: &str, wide: &Value, narrow: &Value) -> bool {
-        let (one, other, met) = (self.wide, self.narrow, Met::new());
-        Likeness { one, other, pairs: &mut self.pairs, met }.keyword(keyword, wide, narrow, 0)
+        self.likeness().keyword(keyword, wide, narrow, 0)
+    }
+
+    fn likeness(&mut self) -> Likeness<'a, '_> {
+        Likeness { one: self.wide, other: self.narrow, pairs: &mut self.pairs, met: Met::new() }
     }
 
     fn types(&mut self, wide: &BTreeSet<&str>, narrow: &'a Map<String, Value>, place: &Place) {
@@ -272,9 +283,8 @@ impl<'a> Comparison<'a> {
         let Some(narrow) = values(narrow) else { return };
         match values(wide) {
             Some(wide) => {
-                let narrow: HashSet<_> = narrow.into_iter().map(Value::to_string).collect();
-                let lost: Vec<_> =
-                    wide.into_iter().map(Value::to_string).filter(|value| !narrow.contains(value)).collect();
+                let narrow: HashSet<_> = narrow.into_iter().map(text).collect();
+                let lost: Vec<_> = wide.into_iter().map(text).filter(|value| !narrow.contains(value)).collect();
                 if !lost.is_empty() {
                     self.narrowed(place, "fewer values", &lost.join(", "));
                 }
@@ -372,8 +382,11 @@ impl<'a> Comparison<'a> {
         }
         // Those of an output that were optional already, and are not named any more.
         if self.side == Side::Output {
+            let is_other = wide.get("additionalProperties").is_some_and(Value::is_object);
             let lost = |name: &&String| {
-                !required(narrow).contains(&name.as_str()) && !wide_named.is_some_and(|named| named.contains_key(*name))
+                !is_other
+                    && !required(narrow).contains(&name.as_str())
+                    && !wide_named.is_some_and(|named| named.contains_key(*name))
             };
             for name in narrow_named.into_iter().flat_map(Map::keys).filter(lost) {
                 self.gone(&place.field(name));

@@ -89,6 +89,23 @@ pub(super) fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
     }
 }
 
+/// A value as the only text of its kind: 1 and 1.0 are the same number.
+pub(super) fn text(value: &Value) -> String {
+    fn plain(value: &Value) -> Value {
+        match value {
+            Value::Number(number) => match number.as_f64() {
+                // So far are whole numbers exact.
+                Some(float) if number.is_f64() && float.fract() == 0.0 && float.abs() < 9e15 => (float as i64).into(),
+                _ => value.clone(),
+            },
+            Value::Array(items) => items.iter().map(plain).collect(),
+            Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+            _ => value.clone(),
+        }
+    }
+    plain(value).to_string()
+}
+
 pub(super) fn properties(fields: &Map<String, Value>) -> Option<&Map<String, Value>> {
     fields.get("properties")?.as_object()
 }

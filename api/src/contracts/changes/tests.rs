@@ -26,6 +26,10 @@ fn what_breaks_those_who_send_is_found() {
     };
     let others =
         |named: Value| json!({ "type": "object", "properties": named, "additionalProperties": { "type": "integer" } });
+    let tagged_by = |first: Value| {
+        let one = |tag: &str| json!({ "type": "object", "properties": { "t": { "$ref": format!("#/$defs/{tag}") } }, "required": ["t"] });
+        json!({ "$defs": { "A": first, "B": { "const": "b" } }, "oneOf": [one("A"), one("B")] })
+    };
     let defined =
         |schema: Value| json!({ "$defs": { "A": schema }, "type": "array", "items": { "$ref": "#/$defs/A" } });
     let beside = |schema: Value| json!({ "$defs": { "A": schema }, "type": "object", "properties": { "a": { "$ref": "#/$defs/A", "minLength": 1 } } });
@@ -94,6 +98,14 @@ fn what_breaks_those_who_send_is_found() {
         (one_of(&["integer"]), one_of(&["integer", "number"]), "/input", Unclear),
         (json!({ "type": "integer" }), one_of(&["integer", "number"]), "/input", Unclear),
         (others(json!({})), others(json!({ "a": string() })), "/input/a", Narrowed),
+        (
+            json!({ "oneOf": [{ "const": 1 }] }),
+            json!({ "oneOf": [{ "const": 1 }, { "const": 1.0 }] }),
+            "/input",
+            Unclear,
+        ),
+        // The same words, and another tag behind them.
+        (tagged_by(json!({ "const": "a" })), tagged_by(json!({ "enum": ["a", "b"] })), "/input", Unclear),
         (defined(string()), defined(json!({ "type": "null" })), "/input/*", Narrowed),
         (beside(string()), beside(json!({ "type": "string", "maxLength": 5 })), "/input/a", Narrowed),
         (a(json!({ "minLength": 1 })), beside(string()), "/input/a", Narrowed),
@@ -150,6 +162,7 @@ fn what_breaks_those_who_read_is_found() {
         (a(string.clone(), &["a"]), a(string.clone(), &[]), Removed),
         (a(string.clone(), &["a"]), a(null, &["a"]), Widened),
         (a(json!({ "enum": ["x"] }), &["a"]), a(json!({ "enum": ["x", "y"] }), &["a"]), Widened),
+        (a(string.clone(), &[]), json!({ "type": "object", "additionalProperties": { "type": "integer" } }), Widened),
     ] {
         assert_eq!(found(Side::Output, &old, &new), [("/output/a".into(), change)], "{old} {new}");
     }
@@ -198,6 +211,7 @@ fn what_only_gives_more_breaks_nobody() {
     assert_eq!(found(Side::Output, &tagged(&["x", "y"]), &tagged(&["x"])), nothing);
     let overlapping = json!({ "oneOf": [{ "type": "integer" }, { "type": "number" }] });
     assert_eq!(found(Side::Input, &overlapping, &overlapping), nothing, "as they were");
+    assert_eq!(found(Side::Input, &json!({ "const": 1 }), &json!({ "const": 1.0 })), nothing, "the same number");
     let several = |keyword: &str| json!({ keyword: [{ "type": "integer" }, { "type": "string" }] });
     assert_eq!(found(Side::Input, &several("oneOf"), &several("anyOf")), nothing);
 }
