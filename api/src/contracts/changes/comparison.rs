@@ -10,7 +10,7 @@ use super::alike::Likeness;
 use super::apart::Apart;
 use super::change::{CHANGES_MAX, Change, ChangeType, DETAIL_MAX};
 use super::keywords::{
-    alternatives, fields, followed, is_whole, named, properties, required, tells, text, types, values,
+    alternatives, fields, followed, has_field, is_whole, named, properties, required, tells, text, types, values,
 };
 
 /// So many pairs of schemas are compared; alternatives of alternatives make many.
@@ -356,13 +356,19 @@ impl<'a> Comparison<'a> {
     }
 
     fn objects(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
-        let (wide_named, narrow_named) = (properties(wide), properties(narrow));
         let former = required(wide);
         for name in required(narrow).into_iter().filter(|name| !former.contains(name)) {
-            let there = wide_named.is_some_and(|named| named.contains_key(name));
-            self.needed(&place.field(name), there);
+            self.needed(&place.field(name), has_field(wide, name));
         }
-        for (name, wide_field) in wide_named.into_iter().flatten() {
+        self.named_fields(wide, narrow, place);
+        self.newly_named_fields(wide, narrow, place);
+        self.parts(wide, narrow, "additionalProperties", place);
+    }
+
+    /// The fields that the wider side names.
+    fn named_fields(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
+        let narrow_named = properties(narrow);
+        for (name, wide_field) in properties(wide).into_iter().flatten() {
             let at = place.field(name);
             match (narrow_named.and_then(|named| named.get(name)), narrow.get("additionalProperties")) {
                 (Some(narrow_field), _) => self.schemas(wide_field, narrow_field, &at),
@@ -373,26 +379,20 @@ impl<'a> Comparison<'a> {
                 (None, Some(others)) => self.schemas(wide_field, others, &at),
             }
         }
-        // Those that have got a name, where the others are of a certain sort.
-        if let Some(others) = wide.get("additionalProperties").filter(|others| others.is_object()) {
-            let has_no_name = |name: &String| !wide_named.is_some_and(|named| named.contains_key(name));
-            for (name, narrow_field) in narrow_named.into_iter().flatten().filter(|(name, _)| has_no_name(name)) {
-                self.schemas(others, narrow_field, &place.field(name));
+    }
+
+    /// The fields that the narrower side alone names.
+    fn newly_named_fields(&mut self, wide: &'a Map<String, Value>, narrow: &'a Map<String, Value>, place: &Place) {
+        let others = wide.get("additionalProperties").filter(|others| others.is_object());
+        let former = required(narrow);
+        for (name, field) in properties(narrow).into_iter().flatten().filter(|(name, _)| !has_field(wide, name)) {
+            match others {
+                Some(others) => self.schemas(others, field, &place.field(name)),
+                // An output had it now and then, and one that it had always was told of already.
+                None if self.side == Side::Output && !former.contains(name.as_str()) => self.gone(&place.field(name)),
+                None => {}
             }
         }
-        // Those of an output that were optional already, and are not named any more.
-        if self.side == Side::Output {
-            let is_other = wide.get("additionalProperties").is_some_and(Value::is_object);
-            let lost = |name: &&String| {
-                !is_other
-                    && !required(narrow).contains(&name.as_str())
-                    && !wide_named.is_some_and(|named| named.contains_key(*name))
-            };
-            for name in narrow_named.into_iter().flat_map(Map::keys).filter(lost) {
-                self.gone(&place.field(name));
-            }
-        }
-        self.parts(wide, narrow, "additionalProperties", place);
     }
 
     /// All parts that have no name of their own.

@@ -110,6 +110,10 @@ pub(super) fn properties(fields: &Map<String, Value>) -> Option<&Map<String, Val
     fields.get("properties")?.as_object()
 }
 
+pub(super) fn has_field(fields: &Map<String, Value>, name: &str) -> bool {
+    properties(fields).is_some_and(|named| named.contains_key(name))
+}
+
 pub(super) fn required(fields: &Map<String, Value>) -> BTreeSet<&str> {
     fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
 }
