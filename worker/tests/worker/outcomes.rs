@@ -44,12 +44,12 @@ async fn echo_gives_back_the_very_bytes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_input_of_another_shape_is_rejected_for_good() {
+async fn an_input_of_another_shape_is_rejected_and_tried_again() {
     let mut stage = stage(Worker::builder().handler("double", double)).await;
     for input in [r#"{"number": "x"}"#, "{", ""] {
         let outcome = stage.run("double", input).await;
         let (problem, retry) = failure(&outcome);
-        assert_eq!((problem.r#type.as_str(), retry), (job::REJECTED_INPUT, Retry::Never));
+        assert_eq!((problem.r#type.as_str(), retry), (job::REJECTED_INPUT, Retry::Policy));
     }
 }
 
