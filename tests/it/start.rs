@@ -200,6 +200,16 @@ async fn a_worker_without_permissions_says_so_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_misspelt_variable_is_told_with_what_was_meant() {
+    let outside = Outside::on(RabbitNode::shared().await);
+    let mut api = outside.api(&[("BUZZER_MAX_BODI", "1MiB"), ("BUZZER_SERVICE_HOST", "10.0.0.1")]).await;
+    let worker = outside.worker(&[("BUZZER_SLOT", "4")]);
+    says(&told(api.process(), "BUZZER_MAX_BODI").await, &[" WARN ", "did you mean BUZZER_MAX_BODY?"]);
+    says(&told(&worker, "BUZZER_SLOT ").await, &[" WARN ", "did you mean BUZZER_SLOTS?"]);
+    assert!(!api.process().log().contains("BUZZER_SERVICE_HOST"), "that is Kubernetes'");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ordinary_start_tells_of_no_trouble() {
     let outside = Outside::on(RabbitNode::shared().await);
     let mut api = outside.api(&[]).await;

@@ -52,13 +52,11 @@ fn is_found(reference: &str) -> bool {
 /// Leaves out what draft 7 cannot say. What may hold it in the negative goes along, for to leave something out there would
 /// take less: which schemas those are is not looked into.
 fn loosen(schema: &mut Map<String, Value>) {
-    for keyword in UNSAYABLE.into_iter().chain(["not", "if", "then", "else"]) {
-        if keyword != "minContains" {
-            schema.remove(keyword);
-        }
-    }
-    if schema.remove("minContains").and_then(|least| least.as_f64()) == Some(0.0) {
+    if schema.get("minContains").and_then(Value::as_f64) == Some(0.0) {
         schema.remove("contains");
+    }
+    for keyword in UNSAYABLE.into_iter().chain(["not", "if", "then", "else"]) {
+        schema.remove(keyword);
     }
     if schema.get("$ref").and_then(Value::as_str).is_some_and(|reference| !is_found(reference)) {
         schema.remove("$ref");

@@ -37,6 +37,18 @@ async def announce(obey, self, message):
         await obey(self, message)
 
 
+@flaw(wire.Wire, "__init__")
+def contradiction(init, self, kind, runs):
+    """Says what the API would refuse."""
+    init(self, kind | {"input_schema": {"minLength": 2, "maxLength": 1, "type": "string"}, "example": None}, runs)
+
+
+@flaw(wire.Wire, "__init__")
+def untitled(init, self, kind, runs):
+    """Says what cannot be read."""
+    init(self, {name: said for name, said in kind.items() if name != "title"}, runs)
+
+
 @flaw(runs.Run, "__init__")
 def suspect(init, self, message):
     """Does not look how often a request came back."""

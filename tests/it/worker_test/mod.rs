@@ -134,13 +134,19 @@ async fn each_row_notices_a_flaw() {
     let flawed = Path::new(env!("CARGO_MANIFEST_DIR")).join("it/worker_test/flawed.py").display().to_string();
     let python = Language::Python.command_line().await[0].clone();
     let kind = Language::Python.kind();
-    let of_its_own = ROWS.map(|row| (row, row));
-    let trials = of_its_own.into_iter().chain([("output", "run")]).map(|(flaw, row)| {
+    let of_its_own = ROWS.map(|row| (row, row, ""));
+    let more = [
+        ("output", "run", "does not fit its output_schema"),
+        ("contradiction", "announce", "the API would refuse the kind: its input_schema contradicts itself"),
+        ("untitled", "announce", "and the API would refuse it: missing field `title`"),
+    ];
+    let trials = of_its_own.into_iter().chain(more).map(|(flaw, row, reason)| {
         let worker = [python.clone(), "-B".into(), flawed.clone(), flaw.into()];
         async move {
             let arguments = ["--kind", kind, "--slow-input", SLOW, "--failing-input", FAILING, "--only", row];
             let tries = tries(&[&arguments[..], &["--patience", "12s"]].concat(), &worker).await;
             assert_eq!((tries.of("fail"), tries.status), (vec![row], 1), "{flaw}: {tries:?}");
+            assert!(tries.text(row).contains(reason), "{flaw}: {tries:?}");
             eprintln!("{flaw}: {}", tries.text(row));
         }
     });

@@ -121,19 +121,16 @@ mod tests {
 
     const NOW: Time = Time::from_millis(1_795_367_640_000);
 
-    fn answer(status: u16, headers: &[(HeaderName, &'static str)], body: &str) -> Result<String, JobError> {
+    fn answer(status: u16, headers: &[(HeaderName, &'static str)], body: impl AsRef<[u8]>) -> Result<String, JobError> {
+        let body = body.as_ref();
         let headers = headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
         let status = StatusCode::from_u16(status).unwrap();
-        let answer = Answer {
-            status,
-            headers: headers.collect(),
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            more: body.len() > 500,
-        };
+        let answer =
+            Answer { status, headers: headers.collect(), body: Bytes::copy_from_slice(body), more: body.len() > 500 };
         answer.output("POST a.example", NOW).map(|output| String::from_utf8_lossy(output.as_bytes()).into_owned())
     }
 
-    fn problem(status: u16, headers: &[(HeaderName, &'static str)], body: &str) -> (String, String, Retry) {
+    fn problem(status: u16, headers: &[(HeaderName, &'static str)], body: impl AsRef<[u8]>) -> (String, String, Retry) {
         match answer(status, headers, body).unwrap_err().into_result() {
             RunResult::Failed { problem, retry } => (problem.r#type, problem.detail.unwrap(), retry),
             other => panic!("{other:?}"),
@@ -158,8 +155,9 @@ mod tests {
                 "no JSON (text/html; charset=utf-8). Its body begins with `<!doctype",
             ),
             (problem(200, &[], "{} {}"), "no JSON (no media type)"),
+            (problem(200, &[], b"\"caf\xe9\""), "no JSON (no media type). Its body begins with `\"caf"),
             (problem(200, &[], ""), "without a body; 204 stands for the output null"),
-            (problem(200, &[], &"1".repeat(501)), "a body of more than 501 bytes. Its body begins with `111"),
+            (problem(200, &[], "1".repeat(501)), "a body of more than 501 bytes. Its body begins with `111"),
             (problem(302, &elsewhere, ""), "a redirect to b.example, which is not followed"),
             (problem(307, &[(LOCATION, "/other")], ""), "a redirect, which is not followed"),
             (problem(404, &html, "<p>no"), "answered 404 Not Found. Its body begins with `<p>no`"),

@@ -6,7 +6,7 @@ use buzzer_shared::contract::Document;
 use serde_json::{Map, Value};
 
 use super::comparison::{DEPTH_MAX, Met, PAIRS_MAX};
-use super::keywords::{followed, tells, text};
+use super::keywords::{followed, same, tells};
 
 /// One look at two schemas.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ impl Likeness<'_, '_> {
         match (keyword, one, other) {
             // What they lead to was compared.
             ("$ref", _, _) => true,
-            ("const" | "enum", _, _) => text(one) == text(other),
+            ("const" | "enum", _, _) => same(one, other),
             (
                 "properties" | "patternProperties" | "dependentSchemas" | "dependentRequired",
                 Value::Object(one),

@@ -89,6 +89,21 @@ pub(super) fn values(fields: &Map<String, Value>) -> Option<Vec<&Value>> {
     }
 }
 
+/// Whether two values are the same, as [`text`] has it. Ends where they differ first.
+pub(super) fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(_), Value::Number(_)) => text(one) == text(other),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let is_there = |(name, one): (&String, &Value)| other.get(name).is_some_and(|other| same(one, other));
+            one.len() == other.len() && one.iter().all(is_there)
+        }
+        _ => one == other,
+    }
+}
+
 /// A value as the only text of its kind: 1 and 1.0 are the same number.
 pub(super) fn text(value: &Value) -> String {
     fn plain(value: &Value) -> Value {

@@ -212,6 +212,8 @@ fn what_only_gives_more_breaks_nobody() {
     let overlapping = json!({ "oneOf": [{ "type": "integer" }, { "type": "number" }] });
     assert_eq!(found(Side::Input, &overlapping, &overlapping), nothing, "as they were");
     assert_eq!(found(Side::Input, &json!({ "const": 1 }), &json!({ "const": 1.0 })), nothing, "the same number");
+    let not = |values: Value| json!({ "not": { "enum": values } });
+    assert_eq!(found(Side::Input, &not(json!([[1], { "a": 2 }])), &not(json!([[1.0], { "a": 2.0 }]))), nothing);
     let several = |keyword: &str| json!({ keyword: [{ "type": "integer" }, { "type": "string" }] });
     assert_eq!(found(Side::Input, &several("oneOf"), &several("anyOf")), nothing);
 }
